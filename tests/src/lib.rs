@@ -1,1 +1,22 @@
-//! (being written)
+//! Boot tests: whole devices in QEMU, with images that are right, and with images as an adversary would leave them.
+//!
+//! ```text
+//!  Firmware      what `cargo xtask build` made: stage0, stage2, payload, device tree
+//!  Maker         an owner and a die: signs and seals, also what no honest release would
+//!  forge         changes a sealed image at a place that has a name
+//!  Device        fuses, boot slots, OS slots ──▶ boots in QEMU ──▶ emulator::Report
+//!  verdict       asserts the exact code, the stage that refused, and that nothing unverified ran
+//! ```
+//!
+//! Run through `cargo xtask test`, which builds the firmware and says where it is.
+#![forbid(unsafe_code)]
+
+mod device;
+mod firmware;
+pub mod forge;
+mod maker;
+pub mod verdict;
+
+pub use device::{Device, TOKEN, expectation};
+pub use firmware::Firmware;
+pub use maker::{Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, private_owner};

@@ -112,6 +112,9 @@ codes! {
     207 PaddingNotZero "padding-not-zero"
         "bytes between the parts of the image are not zero"
         "The image was altered: write it again.";
+    208 CompressionUnsupported "compression-unsupported"
+        "the image is compressed, and this stage opens plain ones only"
+        "Seal stage images without compression.";
 
     // 03xx: who signed, and for what
     300 RootUnknown "root-unknown"
@@ -193,6 +196,12 @@ codes! {
     504 SecureBootOff "secure-boot-off"
         "the secure boot fuse is not burned"
         "Pre-provision the die: Kiln boots nothing without it.";
+    505 FuseRowMissing "fuse-row-missing"
+        "a fuse row that the lifecycle state needs is blank"
+        "The die was not burned to the end: on a development die make a new OTP image; a real die goes back to the step that burns the row.";
+    506 DebugOpen "debug-open"
+        "the debug lock is not burned on a die that is past development"
+        "Such a die gives its secrets to whoever attaches a debugger: it is scrap.";
 
     // 06xx: OS slots and bundles
     600 BundleMalformed "bundle-malformed"

@@ -49,6 +49,22 @@ pub trait Entropy {
     fn fill(&mut self, into: &mut [u8]) -> bool;
 }
 
+/// The devices that reach memory by DMA: the disk, and the entropy source.
+pub trait DmaDevices {
+    /// The disk.
+    type Disk: Storage;
+
+    /// Resets every device and sets up those that a stage uses.
+    fn start(&mut self);
+    /// Resets every device: from here on none reaches memory by DMA, and none is there.
+    fn stop(&mut self);
+    /// Returns the disk, if one answered.
+    fn disk(&mut self) -> Option<&mut Self::Disk>;
+    /// Fills `into` from the entropy source; false as in [`Entropy::fill`].
+    #[must_use]
+    fn entropy(&mut self, into: &mut [u8]) -> bool;
+}
+
 /// The system counter, which runs from reset.
 pub trait Clock {
     /// Returns the counter.
@@ -63,6 +79,12 @@ pub trait Reset {
     fn reset(&mut self) -> !;
     /// Powers the system off.
     fn power_off(&mut self) -> !;
+}
+
+/// The data caches, as far as other masters and cores with their caches off see past them.
+pub trait Coherency: Sync {
+    /// Writes `bytes` back to memory.
+    fn clean(&self, bytes: &[u8]);
 }
 
 /// All cores of the system, to share one piece of work.

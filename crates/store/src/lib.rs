@@ -1,1 +1,13 @@
-//! (being written)
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod cursor;
+mod error;
+mod slot;
+mod window;
+
+pub use cursor::{ALIGN, Cursor, StoredImage};
+pub use error::Error;
+pub use slot::{Slot, Slots};
+pub use window::Window;

@@ -1,0 +1,177 @@
+//! The board as a stage that runs from RAM sees it.
+
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use drivers::gic::Gic;
+use drivers::uart::Uart;
+use drivers::virtio::{self, Device, Disk, MmioHeader, Rng};
+use el3::cores::{Doorbell, Team};
+use el3::mmu::{Kind, Level1, Level2};
+use hal::{DmaDevices, Entropy};
+use linked_list_allocator::LockedHeap;
+use memory_map::qemu_virt as map;
+use memory_map::{MIB, Region};
+use spin::Once;
+
+use crate::{RAM_STAGE_CODE, memory, take_once, uart};
+
+/// The address space of a stage that runs from RAM: its image executable, its data and work memory writable, the
+/// handoff pages, and devices. No flash.
+pub const fn level2() -> Level2 {
+    Level2::new()
+        .map(Region::new(map::SECURE_RAM.base, 2 * MIB), Kind::Data)
+        .map(RAM_STAGE_CODE, Kind::Code)
+        .map(map::STAGE_RUN.part(2 * MIB, 4 * MIB), Kind::Data)
+        .map(map::STAGE_WORK, Kind::Data)
+        .map(map::DEVICES, Kind::Device)
+}
+
+/// The level 1 table of such a stage: DRAM, as non-secure memory. Its image starts with the level 2 table.
+pub const fn level1() -> Level1 {
+    Level1::new(map::STAGE_RUN.base).map_dram(map::DRAM_BASE, map::DRAM_MAX)
+}
+
+#[global_allocator]
+static HEAP: LockedHeap = LockedHeap::empty();
+
+static GIC: Once<Gic> = Once::new();
+
+/// What a stage that runs from RAM works with.
+pub struct Board {
+    /// UART0.
+    pub console: Uart,
+    /// UART1.
+    pub link: Uart,
+    /// The `BootInfo` that the stage before wrote.
+    pub boot_info: &'static mut [u8],
+    /// The secrets that the stage before wrote.
+    pub secrets: &'static mut [u8],
+    /// QEMU's own device tree: untrusted.
+    pub untrusted_dtb: &'static [u8],
+    /// Where the operating system's objects are loaded, from [`map::OS_LOAD`]'s base on.
+    pub os_load: &'static mut [u8],
+    /// Where this boot's record is left for the operating system.
+    pub boot_log: &'static mut [u8],
+    /// The devices that reach memory by DMA.
+    pub devices: Devices,
+}
+
+impl Board {
+    /// Takes the board and sets up the heap; `None` the second time, or if the interrupt controller is not what
+    /// this board has.
+    pub fn take() -> Option<Self> {
+        if !take_once() {
+            return None;
+        }
+        // SAFETY: the work memory is mapped and writable, and used for the heap alone.
+        unsafe { HEAP.lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
+        let gic = gic()?;
+        GIC.call_once(|| gic);
+        // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it). DRAM and the
+        // handoff pages hold bytes of whatever value. `take_once` makes each reference the only one.
+        unsafe {
+            Some(Self {
+                console: uart(map::UART0),
+                link: uart(map::UART1),
+                boot_info: memory(map::BOOT_INFO),
+                secrets: memory(map::HANDOFF_SECRETS),
+                untrusted_dtb: memory(map::QEMU_DTB),
+                os_load: memory(map::OS_LOAD),
+                boot_log: memory(map::BOOT_LOG),
+                devices: Devices { disk: None, rng: None },
+            })
+        }
+    }
+}
+
+/// Takes over the interrupt controller.
+fn gic() -> Option<Gic> {
+    let gicd = NonNull::new(core::ptr::with_exposed_provenance_mut(map::GICD.base as usize))?;
+    let gicr = NonNull::new(core::ptr::with_exposed_provenance_mut(map::GICR.base as usize))?;
+    // SAFETY: `take_once` was passed, so this is the only pointer to the distributor, mapped as device memory.
+    let gicd = unsafe { arm_pl011_uart::UniqueMmioPointer::new(gicd) };
+    // SAFETY: as above, for the redistributors, of which QEMU has at least one for each core that it starts.
+    unsafe { Gic::new(gicd, gicr, map::MAX_CORES) }
+}
+
+/// Rings cores through the interrupt controller.
+struct GicDoorbell;
+
+impl Doorbell for GicDoorbell {
+    fn prepare(&self) {
+        if let Some(gic) = GIC.get() {
+            // A core whose redistributor does not answer hears no doorbell: the wait for it shows that.
+            gic.prepare_core(el3::core());
+        }
+    }
+
+    fn ring(&self, core: usize) {
+        if let Some(gic) = GIC.get() {
+            gic.ring(core);
+        }
+    }
+
+    fn silence(&self) {
+        if let Some(gic) = GIC.get() {
+            gic.silence();
+        }
+    }
+}
+
+/// Releases the parked cores up to `count`, in all, and returns those that came within 20 ms each.
+pub fn gather_cores(count: usize) -> Team {
+    Team::gather(count, el3::counter_hz() / 50, &GicDoorbell)
+}
+
+/// Returns the affinity fields of the first `count` cores: all of cluster 0.
+pub fn affinities(count: usize) -> Vec<u64> {
+    (0..count as u64).collect()
+}
+
+/// The virtio devices of the board.
+pub struct Devices {
+    disk: Option<Disk>,
+    rng: Option<Rng>,
+}
+
+impl DmaDevices for Devices {
+    type Disk = Disk;
+
+    fn start(&mut self) {
+        self.stop();
+        // SAFETY: the pool is mapped DRAM that nothing else uses, and every device was reset.
+        unsafe { virtio::set_pool(Region::new(map::DRAM_BASE, map::DRAM_MIN), map::DMA_POOL) };
+        for header in headers() {
+            // SAFETY: the header is one of the board's transports; `stop` dropped whoever used it.
+            match unsafe { virtio::probe(header, map::VIRTIO_STRIDE as usize) } {
+                Some(Device::Disk(disk)) if self.disk.is_none() => self.disk = Some(disk),
+                Some(Device::Rng(rng)) if self.rng.is_none() => self.rng = Some(rng),
+                _ => {}
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.disk = None;
+        self.rng = None;
+        // SAFETY: the headers are the board's transports, mapped as device memory.
+        unsafe { virtio::reset_all(headers()) };
+    }
+
+    fn disk(&mut self) -> Option<&mut Disk> {
+        self.disk.as_mut()
+    }
+
+    fn entropy(&mut self, into: &mut [u8]) -> bool {
+        self.rng.as_mut().is_some_and(|rng| rng.fill(into))
+    }
+}
+
+fn headers() -> impl Iterator<Item = MmioHeader> {
+    let count = map::VIRTIO.size / map::VIRTIO_STRIDE;
+    (0..count).filter_map(|n| {
+        let address = map::VIRTIO.base + n * map::VIRTIO_STRIDE;
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize))
+    })
+}

@@ -1,0 +1,103 @@
+//! The board as stage0 sees it.
+
+use drivers::uart::Uart;
+use drivers::{MappedNor, MappedOtp};
+use el3::mmu::{Kind, Level1, Level2};
+use memory_map::qemu_virt as map;
+use memory_map::{MIB, Region};
+
+use crate::{memory, take_once, uart};
+
+/// Where the level 2 table lies in ROM: after the reset code and the vectors.
+const LEVEL2: u64 = map::STAGE0_ROM.base + 4096;
+
+/// Both boot slots.
+const BOOT_SLOTS: Region =
+    Region::new(map::BOOT_SLOT_A.base, map::BOOT_SLOT_B.end() - map::BOOT_SLOT_A.base);
+
+/// The address space of stage0: its own MMU block executable, the rest of flash0 readable where there is something
+/// to read, secure RAM writable.
+pub const fn level2() -> Level2 {
+    Level2::new()
+        .map(map::STAGE0_EXECUTABLE, Kind::Code)
+        .map(BOOT_SLOTS, Kind::ReadOnly)
+        .map(Region::new(map::FLASH0.end() - 2 * MIB, 2 * MIB), Kind::ReadOnly)
+        .map(map::DEVICES, Kind::Device)
+        .map(map::SECURE_RAM, Kind::Data)
+}
+
+/// The level 1 table of stage0: no DRAM.
+pub const fn level1() -> Level1 {
+    Level1::new(LEVEL2)
+}
+
+/// What stage0 works with.
+pub struct Board {
+    /// UART0.
+    pub console: Uart,
+    /// UART1.
+    pub link: Uart,
+    /// The fuses.
+    pub otp: MappedOtp,
+    /// The part of flash0 that holds both boot slots.
+    pub flash: MappedNor,
+    /// Where the next stage is decrypted to.
+    pub run: &'static mut [u8],
+    /// The page of the `BootInfo`.
+    pub boot_info: &'static mut [u8],
+    /// The page of the secrets that go with it.
+    pub secrets: &'static mut [u8],
+}
+
+impl Board {
+    /// Takes the board; `None` the second time.
+    pub fn take() -> Option<Self> {
+        take_once().then(|| {
+            // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it); flash holds
+            // initialised bytes and secure RAM was cleared. `take_once` makes each reference the only one.
+            unsafe {
+                Self {
+                    console: uart(map::UART0),
+                    link: uart(map::UART1),
+                    otp: otp(),
+                    flash: nor(BOOT_SLOTS),
+                    run: memory(map::STAGE_RUN),
+                    boot_info: memory(map::BOOT_INFO),
+                    secrets: memory(map::HANDOFF_SECRETS),
+                }
+            }
+        })
+    }
+
+    /// Wipes stage0 and enters the stage in [`run`](Self::run) at `entry`, an absolute address.
+    ///
+    /// The caller has the evidence that every byte there is what was signed, and that `entry` lies within it. An
+    /// address outside where stages run is fatal.
+    pub fn enter_stage(self, entry: u64) -> ! {
+        /// `FailCode::LoadAddress`.
+        const LOAD_ADDRESS: u16 = 404;
+        if !crate::RAM_STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
+            el3::fatal(LOAD_ADDRESS);
+        }
+        el3::cache::clean(self.run);
+        el3::cache::clean(self.boot_info);
+        el3::cache::clean(self.secrets);
+        // SAFETY: `entry` lies in the executable part of where stages run, which the caller has verified.
+        unsafe { el3::exit::enter_stage(entry, map::BOOT_INFO.base) }
+    }
+}
+
+/// # Safety
+/// The region must be mapped flash that nothing programs.
+unsafe fn nor(region: Region) -> MappedNor {
+    // SAFETY: the caller promises it; the mutable reference is given up for a shared one at once.
+    MappedNor::new(region.base, unsafe { memory(region) })
+}
+
+/// # Safety
+/// The OTP bank must be mapped flash that nothing programs.
+unsafe fn otp() -> MappedOtp {
+    let pointer = core::ptr::with_exposed_provenance(map::OTP.base as usize);
+    // SAFETY: the caller promises it; the bank is aligned to its erase block.
+    MappedOtp::new(unsafe { core::slice::from_raw_parts(pointer, map::OTP.size as usize / 4) })
+}

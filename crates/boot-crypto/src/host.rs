@@ -1,0 +1,107 @@
+//! Signing and random bytes for hosts. Firmware never signs with these keys and links none of this.
+
+use crate::Digest;
+use core::fmt;
+use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
+use rsa::pkcs8::DecodePrivateKey as _;
+use rsa::traits::PublicKeyParts as _;
+use std::vec::Vec;
+
+/// A private key is not one that this release signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningKeyError {
+    /// The bytes are no P-256 private scalar.
+    NotAScalar,
+    /// The text is no PKCS#8 RSA private key in PEM.
+    NotRsaPem,
+    /// The modulus has another length than 3072 or 4096 bits, or the public exponent is not 65537.
+    RsaParameters {
+        /// Bits of the modulus.
+        modulus_bits: u32,
+    },
+}
+
+impl fmt::Display for SigningKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAScalar => f.write_str("the bytes are no P-256 private key"),
+            Self::NotRsaPem => f.write_str("the text is no RSA private key in PKCS#8 PEM"),
+            Self::RsaParameters { modulus_bits } => write!(
+                f,
+                "RSA keys have 3072 or 4096 bits and the public exponent 65537; this one has {modulus_bits} bits"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SigningKeyError {}
+
+/// An ES256 private key in memory.
+pub struct Es256Key(p256::ecdsa::SigningKey);
+
+impl Es256Key {
+    /// Makes a key from its private scalar, 32 bytes big-endian.
+    ///
+    /// # Errors
+    /// Zero, and the order of the curve and above, are no scalars.
+    pub fn from_scalar(scalar: &[u8; 32]) -> Result<Self, SigningKeyError> {
+        p256::ecdsa::SigningKey::from_slice(scalar).map(Self).map_err(|_| SigningKeyError::NotAScalar)
+    }
+
+    /// Returns x followed by y.
+    pub fn public(&self) -> [u8; 64] {
+        let point = self.0.verifying_key().to_sec1_point(false);
+        let mut public = [0; 64];
+        public.copy_from_slice(&point.as_bytes()[1..]);
+        public
+    }
+
+    /// Signs a digest (deterministic nonce, RFC 6979): r followed by s.
+    pub fn sign(&self, digest: &Digest) -> [u8; 64] {
+        let signature: p256::ecdsa::Signature =
+            self.0.sign_prehash(digest).expect("a 32-byte digest can always be signed");
+        signature.to_bytes().into()
+    }
+}
+
+/// A PS256 private key in memory, for tests and development: RUSTSEC-2023-0071 concerns private-key operations of
+/// this library over a network, so a product signs in a hardware module.
+pub struct Ps256Key(rsa::pss::SigningKey<sha2::Sha256>, Vec<u8>);
+
+impl Ps256Key {
+    /// Reads a key from PKCS#8 PEM.
+    ///
+    /// # Errors
+    /// Text that is no such key, and keys that verifiers refuse.
+    pub fn from_pem(pem: &str) -> Result<Self, SigningKeyError> {
+        let key = rsa::RsaPrivateKey::from_pkcs8_pem(pem).map_err(|_| SigningKeyError::NotRsaPem)?;
+        let modulus_bits = key.n().bits();
+        if !matches!(modulus_bits, 3072 | 4096) || *key.e() != rsa::BoxedUint::from(65537_u64) {
+            return Err(SigningKeyError::RsaParameters { modulus_bits });
+        }
+        let modulus = key.n().to_be_bytes().to_vec();
+        Ok(Self(rsa::pss::SigningKey::new(key), modulus))
+    }
+
+    /// Returns the modulus, big-endian.
+    pub fn modulus(&self) -> &[u8] {
+        &self.1
+    }
+
+    /// Signs a digest with a fresh random salt of 32 bytes.
+    pub fn sign(&self, digest: &Digest) -> Vec<u8> {
+        let mut random = getrandom::rand_core::UnwrapErr(getrandom::SysRng);
+        let signature = self
+            .0
+            .sign_prehash_with_rng(&mut random, digest)
+            .expect("a 32-byte digest can always be signed under a key of 3072 bits or more");
+        rsa::signature::SignatureEncoding::to_vec(&signature)
+    }
+}
+
+/// Returns `N` bytes from the operating system's generator.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system's random generator answers");
+    bytes
+}

@@ -1,0 +1,133 @@
+//! All cores of a stage, sharing one piece of work, and where a core waits while it is off.
+//!
+//! Secondary cores wait in `wfi`: waiting costs nothing, and a doorbell (an interrupt of the secure world, which
+//! the board rings) wakes them. Interrupts stay masked: a doorbell that is already pending ends `wfi` at once, so
+//! looking and then waiting cannot miss one.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use memory_map::qemu_virt::MAX_CORES;
+use spin::{Mutex, Once};
+
+use crate::{monitor, park};
+
+/// What wakes a waiting core.
+pub trait Doorbell: Sync {
+    /// Prepares the calling core to hear its doorbell.
+    fn prepare(&self);
+    /// Rings for `core`.
+    fn ring(&self, core: usize);
+    /// Silences the calling core's doorbell if it rang.
+    fn silence(&self);
+}
+
+static DOORBELL: Once<&'static dyn Doorbell> = Once::new();
+
+/// Work that is being shared. The reference lives only as long as `Team::run`, which waits for every core.
+#[derive(Clone, Copy)]
+struct Work(*const (dyn Fn(usize) + Sync));
+
+// SAFETY: what is pointed to is `Sync`.
+unsafe impl Send for Work {}
+
+static WORK: Mutex<Option<(usize, Work)>> = Mutex::new(None);
+static ROUND: AtomicUsize = AtomicUsize::new(0);
+static FINISHED: AtomicUsize = AtomicUsize::new(0);
+static DISMISSED: AtomicUsize = AtomicUsize::new(0);
+
+/// The cores that take part in the stage's work.
+pub struct Team {
+    count: usize,
+}
+
+impl Team {
+    /// Releases the parked cores 1 to `count - 1` into this stage and returns all that came, core 0 included.
+    /// A core that is not present within `ticks` of the counter ends the count.
+    pub fn gather(count: usize, ticks: u64, doorbell: &'static dyn Doorbell) -> Self {
+        DOORBELL.call_once(|| doorbell);
+        doorbell.prepare();
+        let mut team = Self { count: 1 };
+        while team.count < count.min(MAX_CORES) && park::is_present(team.count, ticks) {
+            park::release(team.count);
+            team.count += 1;
+        }
+        team
+    }
+
+    /// Sends every core but the calling one to the monitor, where it is off until the normal world turns it on.
+    pub fn dismiss(self) {
+        DISMISSED.store(1, Ordering::Release);
+        self.ring_all();
+    }
+
+    fn ring_all(&self) {
+        if let Some(doorbell) = DOORBELL.get() {
+            (1..self.count).for_each(|core| doorbell.ring(core));
+        }
+    }
+}
+
+impl hal::Cores for Team {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn run(&mut self, work: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes. The pointer leaves `WORK` before this function returns, and
+        // `FINISHED` tells that no core uses it any more.
+        let work_for_all: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(work) };
+        FINISHED.store(0, Ordering::Relaxed);
+        let round = ROUND.load(Ordering::Relaxed) + 1;
+        *WORK.lock() = Some((round, Work(work_for_all)));
+        ROUND.store(round, Ordering::Release);
+        self.ring_all();
+        work(0);
+        while FINISHED.load(Ordering::Acquire) < self.count - 1 {
+            core::hint::spin_loop();
+        }
+        *WORK.lock() = None;
+    }
+}
+
+/// Waits until the doorbell rings; returns at once if it has rung since the last time.
+pub(crate) fn wait() {
+    aarch64_cpu::asm::wfi();
+    silence();
+}
+
+/// Silences the calling core's doorbell if it rang.
+pub(crate) fn silence() {
+    if let Some(doorbell) = DOORBELL.get() {
+        doorbell.silence();
+    }
+}
+
+/// Rings the doorbell of `core`.
+pub(crate) fn ring(core: usize) {
+    if let Some(doorbell) = DOORBELL.get() {
+        doorbell.ring(core);
+    }
+}
+
+/// Runs on each secondary core from the stage's start code on.
+pub(crate) extern "C" fn secondary() -> ! {
+    if let Some(doorbell) = DOORBELL.get() {
+        doorbell.prepare();
+    }
+    let core = crate::core();
+    let mut seen = 0;
+    while DISMISSED.load(Ordering::Acquire) == 0 {
+        if ROUND.load(Ordering::Acquire) == seen {
+            wait();
+            continue;
+        }
+        let shared = *WORK.lock();
+        if let Some((round, work)) = shared {
+            seen = round;
+            // SAFETY: `run` keeps the work alive until every core has added to `FINISHED`.
+            unsafe { (*work.0)(core) };
+            FINISHED.fetch_add(1, Ordering::Release);
+        }
+    }
+    monitor::off(core)
+}

@@ -1,0 +1,109 @@
+//! The two ways out of a boot stage: into the next stage, or to a stop.
+
+use core::arch::asm;
+
+use memory_map::Region;
+use memory_map::qemu_virt::{SECURE_RAM, STAGE0_RAM};
+
+use crate::mmu;
+
+/// Assembly that clears every general register but x0 and x8, and every vector register.
+macro_rules! clear_registers {
+    () => {
+        ".irp n,1,2,3,4,5,6,7,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+        mov x\\n, xzr
+        .endr
+        .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        movi v\\n\\().2d, #0
+        .endr"
+    };
+}
+pub(crate) use clear_registers;
+
+/// Enters the next stage at `entry` with the address of its `BootInfo` in x0, the MMU and data cache off, and
+/// nothing of stage0 left: its RAM and every other register are zero.
+///
+/// For stage0 only, which executes in place: it clears the RAM that holds its own stack. The caller has cleaned
+/// the stage and the handoff pages to memory.
+///
+/// # Safety
+/// `entry` must be the entry point of a stage that was verified where it lies, in mapped secure RAM.
+pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
+    // SAFETY: the code runs from ROM, uses no stack once it clears it, and never returns; the caller vouches
+    // for `entry`.
+    unsafe {
+        asm!(
+            "2: stp xzr, xzr, [x9]
+            stp xzr, xzr, [x9, #16]
+            stp xzr, xzr, [x9, #32]
+            stp xzr, xzr, [x9, #48]
+            dc civac, x9
+            add x9, x9, #64
+            cmp x9, x10
+            b.lo 2b
+            dsb sy
+            msr sctlr_el3, x11
+            isb
+            tlbi alle3
+            ic iallu
+            dsb sy
+            isb",
+            clear_registers!(),
+            "br x8",
+            in("x0") boot_info,
+            in("x8") entry,
+            in("x9") STAGE0_RAM.base,
+            in("x10") STAGE0_RAM.end(),
+            in("x11") mmu::SCTLR_OFF,
+            options(noreturn),
+        )
+    }
+}
+
+/// Clears secure RAM, but for the running stage's own code, and every register, then waits for ever.
+///
+/// What it clears includes the stack, the handoff secrets and everything decrypted for a later stage. Takes no
+/// lock, allocates nothing and uses no stack.
+pub fn stop() -> ! {
+    let code = code();
+    // SAFETY: from its first store on the code uses neither stack nor memory, and it never returns.
+    unsafe {
+        asm!(
+            "msr daifset, #0xf
+            2: cmp x9, x11
+            b.lo 3f
+            cmp x9, x12
+            b.lo 4f
+            3: stp xzr, xzr, [x9]
+            stp xzr, xzr, [x9, #16]
+            stp xzr, xzr, [x9, #32]
+            stp xzr, xzr, [x9, #48]
+            dc civac, x9
+            4: add x9, x9, #64
+            cmp x9, x10
+            b.lo 2b
+            dsb sy
+            mov x0, xzr
+            mov x8, xzr",
+            clear_registers!(),
+            "5: wfi
+            b 5b",
+            in("x9") SECURE_RAM.base,
+            in("x10") SECURE_RAM.end(),
+            in("x11") code.base,
+            in("x12") code.end(),
+            options(noreturn),
+        )
+    }
+}
+
+/// Returns the executable region of the running stage, in whole MMU blocks where it lies in RAM.
+fn code() -> Region {
+    unsafe extern "C" {
+        static __code_start: u8;
+        static __code_end: u8;
+    }
+    let start = &raw const __code_start as u64;
+    let end = &raw const __code_end as u64;
+    Region::new(start, end - start)
+}

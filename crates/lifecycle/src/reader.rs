@@ -1,0 +1,122 @@
+//! Reading rows out of the bank.
+
+use crate::map::{COPIES, COPY_WORDS, DATA_WORDS, ROOT_SLOTS, VALID_FLAG};
+use crate::redundancy::{Copy, MAX_DRIFT, distance, is_whole, level};
+use crate::{Error, Flag, Lifecycle, Row, Rows, WORDS};
+use boot_crypto::Key;
+use core::hint::black_box;
+use hal::Otp;
+use zeroize::Zeroizing;
+
+/// A bank that is large enough, and the rows in which redundancy has corrected something.
+pub(crate) struct Reader<'a, O: Otp> {
+    otp: &'a O,
+    corrected: Rows,
+}
+
+impl<'a, O: Otp> Reader<'a, O> {
+    /// Takes a bank.
+    pub(crate) fn new(otp: &'a O) -> Result<Self, Error> {
+        match otp.words() {
+            words if words < WORDS => Err(Error::BankTooSmall(words)),
+            _ => Ok(Self { otp, corrected: Rows::default() }),
+        }
+    }
+
+    /// Returns the rows in which something was corrected so far.
+    pub(crate) fn corrected(&self) -> Rows {
+        self.corrected
+    }
+
+    /// Reads one word twice.
+    fn word(&self, index: usize) -> Result<u32, Error> {
+        let first = self.otp.read(index).ok_or(Error::BankTooSmall(index))?;
+        let second = self.otp.read(black_box(index)).ok_or(Error::BankTooSmall(index))?;
+        if first == second { Ok(first) } else { Err(Error::Unstable(index)) }
+    }
+
+    /// Reads three copies of one word, `step` words apart.
+    fn copies(&mut self, row: Row, first: usize, step: usize) -> Result<[u32; COPIES], Error> {
+        let second = first.wrapping_add(step);
+        let copies = [self.word(first)?, self.word(second)?, self.word(second.wrapping_add(step))?];
+        if copies.iter().any(|copy| Some(copy) != copies.first()) {
+            self.corrected.insert(row);
+        }
+        Ok(copies)
+    }
+
+    /// Reads the lifecycle.
+    pub(crate) fn lifecycle(&mut self) -> Result<Lifecycle, Error> {
+        let copies = self.copies(Row::Lifecycle, Row::Lifecycle.first_word(), 1)?;
+        Lifecycle::decode(copies).ok_or(Error::LifecycleUnknown(copies))
+    }
+
+    /// Reads the flag whose first word is at `at` within the row.
+    fn flag_at(&mut self, row: Row, at: usize) -> Result<Flag, Error> {
+        Ok(Flag::decode(self.copies(row, row.first_word().wrapping_add(at), 1)?))
+    }
+
+    /// Reads flag number `flag` of a row that holds flags only.
+    pub(crate) fn flag(&mut self, row: Row, flag: usize) -> Result<Flag, Error> {
+        self.flag_at(row, flag.wrapping_mul(COPIES))
+    }
+
+    /// Reads the valid flag of an owner root slot.
+    pub(crate) fn root_valid(&mut self, row: Row) -> Result<Flag, Error> {
+        self.flag_at(row, VALID_FLAG)
+    }
+
+    /// Reads the revoked flag of each owner root slot.
+    pub(crate) fn roots_revoked(&mut self) -> Result<[Flag; ROOT_SLOTS], Error> {
+        let row = Row::RootRevocation;
+        Ok([self.flag(row, 0)?, self.flag(row, 1)?, self.flag(row, 2)?, self.flag(row, 3)?])
+    }
+
+    /// Reads the flag that locks a row.
+    pub(crate) fn lock(&mut self, row: Row) -> Result<Flag, Error> {
+        Ok(Flag::decode(self.copies(row, row.lock_words().start, 1)?))
+    }
+
+    /// Reads a thermometer row.
+    pub(crate) fn level(&mut self, row: Row) -> Result<u8, Error> {
+        let first = row.first_word();
+        let low = self.copies(row, first, 2)?;
+        let high = self.copies(row, first.wrapping_add(1), 2)?;
+        Ok(level(low, high))
+    }
+
+    /// Reads one copy of a record.
+    fn copy(&self, first: usize) -> Result<Copy, Error> {
+        let mut copy = Zeroizing::new([0; COPY_WORDS]);
+        for (word, index) in copy.iter_mut().zip(first..) {
+            *word = self.word(index)?;
+        }
+        Ok(copy)
+    }
+
+    /// Reads a record: one copy must be whole and the other not further from it than drift.
+    pub(crate) fn record(&mut self, row: Row) -> Result<Key, Error> {
+        let a = self.copy(row.first_word())?;
+        let b = self.copy(row.first_word().wrapping_add(COPY_WORDS))?;
+        let differing = distance(&a, &b);
+        let whole = match (is_whole(row.number(), &a), is_whole(row.number(), &b)) {
+            (true, true) if differing != 0 => return Err(Error::RowsDisagree(row)),
+            (true, _) if differing <= MAX_DRIFT => &a,
+            (_, true) if differing <= MAX_DRIFT => &b,
+            (false, false) if a.iter().chain(b.iter()).all(|word| *word == 0) => {
+                return Err(Error::RowMissing(row));
+            }
+            _ => return Err(Error::RowTorn(row)),
+        };
+        if differing != 0 {
+            self.corrected.insert(row);
+        }
+        let mut bytes = Zeroizing::new([0; 4 * DATA_WORDS]);
+        for (into, word) in bytes.chunks_exact_mut(4).zip(whole.iter()) {
+            for (into, byte) in into.iter_mut().zip(word.to_le_bytes()) {
+                *into = byte;
+            }
+        }
+        Ok(Key::new(*bytes))
+    }
+}

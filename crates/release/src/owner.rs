@@ -1,0 +1,156 @@
+//! The owner's keys, and signing with them.
+
+use crate::{Error, FlatImage};
+use boot_crypto::Digest;
+use sealed_image::host::{Facts, SignedPayload, Signer, certify, delegation, encode_grant};
+use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, PublicKey, Role, Version};
+
+/// What a release is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// A development die: its secrets and keys are published.
+    Development,
+    /// Anything else: published keys and secrets are refused.
+    Production,
+}
+
+impl Profile {
+    /// Refuses a published test value in the production profile. `digest` is the thumbprint of a public key or the
+    /// SHA-256 of a symmetric secret, `what` names it for the error.
+    ///
+    /// # Errors
+    /// [`Error::TestKey`].
+    pub fn admit(self, digest: &Digest, what: &str) -> Result<(), Error> {
+        if self != Self::Development && boot_crypto::test_keys::contains(digest) {
+            return Err(Error::TestKey { what: what.into() });
+        }
+        Ok(())
+    }
+}
+
+/// A key that acts in a role, with the owner root's certificate for it.
+pub struct RoleKey {
+    role: Role,
+    certificate: Vec<u8>,
+    signer: Box<dyn Signer + Send + Sync>,
+}
+
+impl RoleKey {
+    /// Takes a key whose certificate the root signed elsewhere.
+    pub fn new(role: Role, certificate: Vec<u8>, signer: Box<dyn Signer + Send + Sync>) -> Self {
+        Self { role, certificate, signer }
+    }
+
+    /// Has the root delegate `role` to a key: all kinds of that role, for one board and every version.
+    ///
+    /// # Errors
+    /// The root's signer fails.
+    pub fn delegated_by(
+        root: &dyn Signer,
+        role: Role,
+        board: &str,
+        signer: Box<dyn Signer + Send + Sync>,
+    ) -> Result<Self, Error> {
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.role() == Some(role)).collect();
+        let mut boards = [""; MAX_BOARDS];
+        boards[0] = board;
+        let grant = Grant {
+            role,
+            key: signer.public_key(),
+            kinds: KindSet::new(&kinds),
+            boards,
+            min_version: Version::MIN,
+            max_version: Version::MAX,
+        };
+        let certificate = certify(root, &encode_grant(&grant))?;
+        Ok(Self { role, certificate, signer })
+    }
+}
+
+/// What all images of one release have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The board.
+    pub board: String,
+    /// The release's version.
+    pub version: Version,
+    /// Compared with the fused floor of the role that signs.
+    pub rollback_index: u32,
+}
+
+/// Chunk size of stages, device trees and bundles, in bytes.
+pub const STAGE_CHUNK: u32 = 64 * 1024;
+
+/// A firmware owner: the public root key, and a key for each role that signs.
+pub struct Owner {
+    profile: Profile,
+    root: [u8; 64],
+    roles: Vec<RoleKey>,
+}
+
+impl Owner {
+    /// Puts an owner together. The root's private half is not needed: it signs delegations only.
+    ///
+    /// # Errors
+    /// A published test key in the production profile.
+    pub fn new(profile: Profile, root: [u8; 64], roles: Vec<RoleKey>) -> Result<Self, Error> {
+        profile.admit(&PublicKey::P256(root).thumbprint(), "the owner root key")?;
+        for key in &roles {
+            let what = format!("the key of the role {}", key.role.name());
+            profile.admit(&key.signer.public_key().thumbprint(), &what)?;
+        }
+        Ok(Self { profile, root, roles })
+    }
+
+    /// Returns the profile that the keys were admitted for.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Returns the thumbprint of the root key, which is what fuses hold.
+    pub fn root_digest(&self) -> Digest {
+        PublicKey::P256(self.root).thumbprint()
+    }
+
+    /// Signs a payload with the key of the role that owns its kind.
+    ///
+    /// # Errors
+    /// No such key, a signer that fails, facts that every device refuses.
+    pub fn sign(&self, facts: &Facts, plain: Vec<u8>) -> Result<SignedPayload, Error> {
+        let role = facts.kind.role().ok_or(Error::Reserved { kind: facts.kind })?;
+        self.sign_as(role, facts, plain)
+    }
+
+    /// Signs a payload with the key of `role`, whether or not that role owns the kind: what a device refuses with
+    /// `role-wrong`. For tests of devices.
+    ///
+    /// # Errors
+    /// As [`Owner::sign`].
+    pub fn sign_as(&self, role: Role, facts: &Facts, plain: Vec<u8>) -> Result<SignedPayload, Error> {
+        let keys: Vec<_> = self.roles.iter().filter(|key| key.role == role).collect();
+        if keys.is_empty() {
+            return Err(Error::NoSigner { role, kind: facts.kind });
+        }
+        let certificates: Vec<_> = keys.iter().map(|key| key.certificate.clone()).collect();
+        let signers: Vec<&dyn Signer> = keys.iter().map(|key| &*key.signer as &dyn Signer).collect();
+        let part = delegation(&PublicKey::P256(self.root), &certificates);
+        Ok(SignedPayload::sign(facts, plain, &part, &signers)?)
+    }
+
+    /// Signs the production stage.
+    ///
+    /// # Errors
+    /// As [`Owner::sign`].
+    pub fn sign_stage2(&self, identity: &Identity, stage: FlatImage) -> Result<SignedPayload, Error> {
+        let facts = Facts {
+            kind: Kind::Stage2,
+            board: identity.board.clone(),
+            version: identity.version,
+            rollback_index: identity.rollback_index,
+            load_address: stage.load,
+            entry: stage.entry,
+            chunk_size: STAGE_CHUNK,
+        };
+        self.sign(&facts, stage.bytes)
+    }
+}

@@ -1,0 +1,52 @@
+//! Looking at an image without trusting it.
+
+use crate::cose::UntrustedSigned;
+use crate::delegation::UntrustedDelegation;
+use crate::image::UntrustedImage;
+use crate::sealing::Sealing;
+use crate::{Compression, Error, Header, Manifest, Part, cbor};
+use boot_crypto::{Digest, sha256};
+use std::vec::Vec;
+
+/// What an image says about itself. Nothing here is verified.
+#[derive(Clone, Debug)]
+pub struct Inspected<'a> {
+    /// The manifest.
+    pub manifest: Manifest<'a>,
+    /// Its SHA-256.
+    pub manifest_digest: Digest,
+    /// How the payload is compressed.
+    pub compression: Compression,
+    /// Thumbprint of the owner root.
+    pub root: Digest,
+    /// Thumbprints of the keys that signed.
+    pub signers: Vec<Digest>,
+    /// Length of the whole image in bytes.
+    pub image_len: u64,
+}
+
+impl<'a> Inspected<'a> {
+    /// Reads the metadata of the image that `untrusted` starts with.
+    ///
+    /// # Errors
+    /// Whatever makes it unreadable.
+    pub fn of(untrusted: &'a [u8]) -> Result<Self, Error> {
+        let header = Header::parse(untrusted)?;
+        let expected = header.metadata_len() as usize;
+        let truncated = Error::Truncated { found: untrusted.len(), expected };
+        let image = UntrustedImage::parse(untrusted.get(..expected).ok_or(truncated)?)?;
+        let malformed = |part| move |offset| Error::Malformed { part, offset };
+        let delegation: UntrustedDelegation<'a> =
+            cbor::parse_exact(image.delegation).map_err(malformed(Part::Delegation))?;
+        let signed: UntrustedSigned<'a> =
+            cbor::parse_exact(image.manifest).map_err(malformed(Part::Manifest))?;
+        Ok(Self {
+            manifest: cbor::parse_exact(signed.payload).map_err(malformed(Part::Manifest))?,
+            manifest_digest: sha256(signed.payload),
+            compression: Sealing::parse(image.sealing)?.compression,
+            root: delegation.root_key.thumbprint(),
+            signers: signed.entries().map(|entry| *entry.kid).collect(),
+            image_len: header.image_len().ok_or(truncated)?,
+        })
+    }
+}

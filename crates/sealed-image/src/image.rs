@@ -1,0 +1,318 @@
+//! From untrusted metadata to a verified image.
+
+use crate::cose::{PublicKey, SignatureEntry, UntrustedCertificate, UntrustedSigned};
+use crate::delegation::UntrustedDelegation;
+use crate::sealing::Sealing;
+use crate::table::{ENTRY_BYTES, Table};
+use crate::{Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opener, Part, Role, cbor};
+use boot_crypto::{Decision, Digest, Key, Sha256, equal, es256_verify, sha256, test_keys};
+
+/// The signature algorithms that a stage links.
+pub trait Verifier {
+    /// Verifies a signature on a SHA-256 digest; `None` if the key's algorithm is not supported.
+    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision>;
+}
+
+/// ES256 only: no heap.
+pub enum Es256 {}
+
+impl Verifier for Es256 {
+    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision> {
+        match (key, signature.try_into()) {
+            (PublicKey::P256(key), Ok(signature)) => Some(es256_verify(key, digest, signature)),
+            (PublicKey::P256(_), Err(_)) => Some(Decision::REFUSE),
+            (PublicKey::Rsa(_), _) => None,
+        }
+    }
+}
+
+/// ES256 and PS256.
+#[cfg(feature = "rsa")]
+pub enum Es256AndPs256 {}
+
+#[cfg(feature = "rsa")]
+impl Verifier for Es256AndPs256 {
+    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision> {
+        match key {
+            PublicKey::Rsa(modulus) => Some(boot_crypto::ps256_verify(modulus, digest, signature)),
+            PublicKey::P256(_) => Es256::verify(key, digest, signature),
+        }
+    }
+}
+
+/// An owner root that the fuses hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Thumbprint of the root key.
+    pub digest: Digest,
+    /// Whether it was revoked since.
+    pub revoked: bool,
+}
+
+/// What an image must be to be taken: none of this comes from the image.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// The board that this is.
+    pub board: &'a str,
+    /// The kind that belongs in this place.
+    pub kind: Kind,
+    /// The owner roots that the fuses hold; unused slots left out.
+    pub roots: &'a [Root],
+    /// The fused floor of the role that signs this kind.
+    pub rollback_floor: u32,
+    /// Whether published test keys are refused: everywhere but on a development die.
+    pub refuse_test_keys: bool,
+}
+
+/// The metadata of an image, cut into its parts. Nothing is verified.
+#[derive(Clone, Copy)]
+pub struct UntrustedImage<'a> {
+    header: Header,
+    pub(crate) delegation: &'a [u8],
+    pub(crate) manifest: &'a [u8],
+    pub(crate) sealing: &'a [u8],
+    table: Table<'a>,
+}
+
+impl<'a> UntrustedImage<'a> {
+    /// Cuts the metadata of an image: exactly [`Header::metadata_len`] bytes, which the caller has copied out of the
+    /// adversary's reach. The header is read from these bytes again.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the header, the lengths or the padding.
+    pub fn parse(untrusted: &'a [u8]) -> Result<Self, Error> {
+        let header = Header::parse(untrusted)?;
+        let truncated =
+            Error::Truncated { found: untrusted.len(), expected: header.metadata_len() as usize };
+        if untrusted.len() != header.metadata_len() as usize {
+            return Err(truncated);
+        }
+        let rest = untrusted.get(HEADER_BYTES..).ok_or(truncated)?;
+        let (delegation, rest) = rest.split_at_checked(header.delegation_len as usize).ok_or(truncated)?;
+        let (manifest, rest) = rest.split_at_checked(header.manifest_len as usize).ok_or(truncated)?;
+        let (sealing, rest) = rest.split_at_checked(header.sealing_len as usize).ok_or(truncated)?;
+        let table_len = (header.chunk_count as usize).checked_mul(ENTRY_BYTES).ok_or(truncated)?;
+        let (table, padding) = rest.split_at_checked(table_len).ok_or(truncated)?;
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(Error::Padding);
+        }
+        let table = Table(table);
+        let expected = table.stored_sum();
+        if header.payload_len != expected {
+            return Err(Error::PayloadLength { found: header.payload_len, expected });
+        }
+        Ok(Self { header, delegation, manifest, sealing, table })
+    }
+
+    /// Verifies the chain from a fused root through the delegations to the manifest, and the manifest against the
+    /// policy. `V` says which algorithms are linked.
+    ///
+    /// Signatures come first: what the delegations and the manifest say is decoded only once it is known who signed
+    /// it. Every delegation certificate must have its signature on the manifest, in the same order, and all must hold.
+    ///
+    /// # Errors
+    /// The first reason to refuse.
+    pub fn verify<V: Verifier>(&self, policy: &Policy<'_>) -> Result<VerifiedImage<'a>, Error> {
+        let delegation: UntrustedDelegation<'a> = cbor::parse_exact(self.delegation)
+            .map_err(|offset| Error::Malformed { part: Part::Delegation, offset })?;
+        let root = verify_root(&delegation.root_key, policy)?;
+        let signed: UntrustedSigned<'a> = cbor::parse_exact(self.manifest)
+            .map_err(|offset| Error::Malformed { part: Part::Manifest, offset })?;
+        let delegations = delegation.certificates().count() as u32;
+        let signatures = signed.entries().count() as u32;
+        if delegations != signatures {
+            return Err(Error::SignatureCount { delegations, signatures });
+        }
+
+        let mut trusted = root.known;
+        let pairs = || (0_u32..).zip(delegation.certificates().zip(signed.entries()));
+        for (index, (certificate, entry)) in pairs() {
+            let signed_before = |other: &SignatureEntry<'_>| equal(other.kid, entry.kid).accepts();
+            if signed.entries().take(index as usize).any(signed_before) {
+                return Err(Error::SignerTwice { index });
+            }
+            let by_root = root.verify(certificate);
+            if !by_root.accepts() {
+                return Err(Error::DelegationSignature { index });
+            }
+            let grant = parse_grant(certificate)?;
+            let by_role = verify_signer::<V>(&grant.key, &signed, entry, index, policy)?;
+            if !by_role.accepts() {
+                return Err(Error::Signature { index });
+            }
+            trusted = trusted.and(by_root).and(by_role);
+        }
+
+        // From here on the bytes of the manifest and of the grants are the owner's.
+        let manifest: Manifest<'a> = cbor::parse_exact(signed.payload)
+            .map_err(|offset| Error::Malformed { part: Part::Manifest, offset })?;
+        check_place(&manifest, policy)?;
+        for (_, (certificate, _)) in pairs() {
+            check_grant(&parse_grant(certificate)?, &manifest)?;
+        }
+        manifest.check()?;
+        let expected = manifest.chunk_count();
+        if u64::from(self.header.chunk_count) != expected {
+            return Err(Error::ChunkCountWrong { found: self.header.chunk_count, expected });
+        }
+        let list_signed = equal(&self.table.plain_digest(), manifest.plain_digest);
+        if !list_signed.accepts() {
+            return Err(Error::PlainDigest);
+        }
+        // Each decision has refused by itself where it had to; here they are looked at together once more.
+        if !trusted.and(list_signed).accepts() || manifest.rollback_index < policy.rollback_floor {
+            return Err(Error::Inconsistent);
+        }
+        Ok(VerifiedImage { image: *self, manifest, manifest_digest: sha256(signed.payload) })
+    }
+}
+
+/// The owner root of an image, known to be fused and not revoked.
+struct KnownRoot {
+    key: [u8; 64],
+    thumbprint: Digest,
+    known: Decision,
+}
+
+impl KnownRoot {
+    /// Verifies the root's signature on a delegation certificate that names this root.
+    fn verify(&self, certificate: &UntrustedCertificate<'_>) -> Decision {
+        let named = equal(certificate.root, &self.thumbprint);
+        named.and(es256_verify(&self.key, &certificate.digest(), certificate.signature))
+    }
+}
+
+fn verify_root(key: &PublicKey<'_>, policy: &Policy<'_>) -> Result<KnownRoot, Error> {
+    let PublicKey::P256(point) = key else {
+        return Err(Error::Algorithm { algorithm: key.algorithm() });
+    };
+    let thumbprint = key.thumbprint();
+    let mut known = Decision::REFUSE;
+    for root in policy.roots {
+        let same = equal(&root.digest, &thumbprint);
+        if same.accepts() {
+            if root.revoked {
+                return Err(Error::RootRevoked { root: thumbprint });
+            }
+            known = same;
+        }
+    }
+    if !known.accepts() {
+        return Err(Error::RootUnknown { root: thumbprint });
+    }
+    refuse_test_key(&thumbprint, policy)?;
+    Ok(KnownRoot { key: *point, thumbprint, known })
+}
+
+fn refuse_test_key(thumbprint: &Digest, policy: &Policy<'_>) -> Result<(), Error> {
+    if policy.refuse_test_keys && test_keys::contains(thumbprint) {
+        return Err(Error::TestKey { key: *thumbprint });
+    }
+    Ok(())
+}
+
+fn parse_grant<'a>(certificate: &UntrustedCertificate<'a>) -> Result<Grant<'a>, Error> {
+    cbor::parse_exact(certificate.payload)
+        .map_err(|offset| Error::Malformed { part: Part::Delegation, offset })
+}
+
+fn verify_signer<V: Verifier>(
+    key: &PublicKey<'_>,
+    signed: &UntrustedSigned<'_>,
+    entry: &SignatureEntry<'_>,
+    index: u32,
+    policy: &Policy<'_>,
+) -> Result<Decision, Error> {
+    let thumbprint = key.thumbprint();
+    refuse_test_key(&thumbprint, policy)?;
+    let named = equal(entry.kid, &thumbprint);
+    if !named.accepts() || entry.algorithm != key.algorithm() {
+        return Err(Error::Signature { index });
+    }
+    let verified = V::verify(key, &signed.digest(entry), entry.signature)
+        .ok_or(Error::Algorithm { algorithm: entry.algorithm })?;
+    Ok(named.and(verified))
+}
+
+/// Checks a signed manifest against what belongs in this place.
+fn check_place(manifest: &Manifest<'_>, policy: &Policy<'_>) -> Result<(), Error> {
+    let kind = manifest.kind;
+    if kind.role().is_none() {
+        return Err(Error::KindReserved { kind });
+    }
+    if kind != policy.kind {
+        return Err(Error::KindWrong { found: kind, expected: policy.kind });
+    }
+    if manifest.board != policy.board {
+        return Err(Error::BoardWrong);
+    }
+    if manifest.rollback_index < policy.rollback_floor {
+        return Err(Error::RolledBack { index: manifest.rollback_index, floor: policy.rollback_floor });
+    }
+    Ok(())
+}
+
+/// Checks a signed manifest against what its signer may sign.
+fn check_grant(grant: &Grant<'_>, manifest: &Manifest<'_>) -> Result<(), Error> {
+    let kind = manifest.kind;
+    if kind.role() != Some(grant.role) {
+        return Err(Error::RoleWrong { role: grant.role, kind });
+    }
+    if !grant.kinds.contains(kind) {
+        return Err(Error::KindNotDelegated { kind });
+    }
+    if !grant.boards().any(|board| board == manifest.board) {
+        return Err(Error::BoardNotDelegated);
+    }
+    if manifest.version < grant.min_version || manifest.version > grant.max_version {
+        return Err(Error::VersionNotDelegated { version: manifest.version });
+    }
+    let algorithm = grant.key.algorithm();
+    if kind.stage() && algorithm != Algorithm::Es256 {
+        return Err(Error::Algorithm { algorithm });
+    }
+    Ok(())
+}
+
+/// An image whose metadata is the owner's, meant for this place. Its payload is still untrusted: [`Opener`].
+#[derive(Clone, Copy)]
+pub struct VerifiedImage<'a> {
+    image: UntrustedImage<'a>,
+    manifest: Manifest<'a>,
+    manifest_digest: Digest,
+}
+
+impl<'a> VerifiedImage<'a> {
+    /// Returns the signed facts.
+    pub const fn manifest(&self) -> &Manifest<'a> {
+        &self.manifest
+    }
+
+    /// Returns the SHA-256 of the manifest: what is measured, and what a bundle names an object by.
+    pub const fn manifest_digest(&self) -> &Digest {
+        &self.manifest_digest
+    }
+
+    /// Returns the header.
+    pub const fn header(&self) -> &Header {
+        &self.image.header
+    }
+
+    /// Returns the role that signed.
+    pub const fn role(&self) -> Option<Role> {
+        self.manifest.kind.role()
+    }
+
+    /// Unwraps the data key of this copy with the key-encryption key of the place where it lies.
+    ///
+    /// # Errors
+    /// A malformed sealing record, a key that does not unwrap, stored lengths that do not fit the sealing.
+    pub fn unwrap_key(&self, kek: &Key) -> Result<Opener<'a>, Error> {
+        let sealing = Sealing::parse(self.image.sealing)?;
+        let mut binding = Sha256::new();
+        binding.update(self.image.manifest);
+        binding.update(self.image.sealing);
+        let key = sealing.unwrap_key(kek, &self.manifest_digest)?;
+        Opener::new(key, binding.finish(), sealing.compression, &self.manifest, self.image.table)
+    }
+}

@@ -1,0 +1,109 @@
+//! The signed facts about a payload.
+
+use crate::cbor::{self, Canonical, Writer};
+use crate::{Error, Kind, Version};
+use boot_crypto::Digest;
+use minicbor::Decoder;
+
+/// Longest name of a board, in bytes.
+pub const MAX_NAME: usize = 32;
+/// Smallest chunk size.
+pub const MIN_CHUNK: u32 = 4 * 1024;
+/// Largest chunk size.
+pub const MAX_CHUNK: u32 = 1024 * 1024;
+
+/// What the owner's role signed about a payload. All sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manifest<'a> {
+    /// What the payload is.
+    pub kind: Kind,
+    /// The board that it was made for.
+    pub board: &'a str,
+    /// Its version, for people and delegations.
+    pub version: Version,
+    /// Compared with the fused floor of the role.
+    pub rollback_index: u32,
+    /// Physical address where the payload goes; 0 where the reader chooses.
+    pub load_address: u64,
+    /// Physical address of the first instruction; 0 for what is not code.
+    pub entry: u64,
+    /// Length of the payload.
+    pub plain_size: u64,
+    /// Length of every chunk but the last, which holds the rest.
+    pub chunk_size: u32,
+    /// SHA-256 of the concatenated SHA-256 digests of the chunks.
+    pub plain_digest: &'a Digest,
+}
+
+impl Manifest<'_> {
+    /// Returns how many chunks the sizes give.
+    pub fn chunk_count(&self) -> u64 {
+        self.plain_size.div_ceil(u64::from(self.chunk_size.max(1)))
+    }
+
+    /// Checks what can be checked without knowing the board.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !self.chunk_size.is_power_of_two() || !(MIN_CHUNK..=MAX_CHUNK).contains(&self.chunk_size) {
+            return Err(Error::ChunkSize { found: self.chunk_size });
+        }
+        let outside =
+            Error::LoadRange { load: self.load_address, entry: self.entry, size: self.plain_size };
+        let end = self.load_address.checked_add(self.plain_size).ok_or(outside)?;
+        let entry_fits = if self.kind.executable() {
+            (self.load_address..end).contains(&self.entry) && self.entry.is_multiple_of(4)
+        } else {
+            self.entry == 0
+        };
+        if self.plain_size == 0 || !entry_fits {
+            return Err(outside);
+        }
+        Ok(())
+    }
+}
+
+impl<'b> Canonical<'b> for Manifest<'b> {
+    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
+        cbor::map(d, 9)?;
+        cbor::int(d, 1)?;
+        let kind = Kind::from_number(cbor::uint(d)?)?;
+        cbor::int(d, 2)?;
+        let board = cbor::name(d)?;
+        cbor::int(d, 3)?;
+        let version = Version(cbor::uint(d)?);
+        cbor::int(d, 4)?;
+        let rollback_index = cbor::uint(d)?;
+        cbor::int(d, 5)?;
+        let load_address = cbor::uint(d)?;
+        cbor::int(d, 6)?;
+        let entry = cbor::uint(d)?;
+        cbor::int(d, 7)?;
+        let plain_size = cbor::uint(d)?;
+        cbor::int(d, 8)?;
+        let chunk_size = cbor::uint(d)?;
+        cbor::int(d, 9)?;
+        let plain_digest = cbor::fixed(d)?;
+        Some(Self {
+            kind,
+            board,
+            version,
+            rollback_index,
+            load_address,
+            entry,
+            plain_size,
+            chunk_size,
+            plain_digest,
+        })
+    }
+
+    fn encode(&self, e: &mut Writer<'_>) {
+        e.map(9).uint(1).uint(u64::from(self.kind.number()));
+        e.uint(2).text(self.board);
+        e.uint(3).uint(self.version.0);
+        e.uint(4).uint(u64::from(self.rollback_index));
+        e.uint(5).uint(self.load_address);
+        e.uint(6).uint(self.entry);
+        e.uint(7).uint(self.plain_size);
+        e.uint(8).uint(u64::from(self.chunk_size));
+        e.uint(9).bytes(self.plain_digest);
+    }
+}

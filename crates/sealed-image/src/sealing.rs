@@ -1,0 +1,93 @@
+//! How one copy of an image is encrypted.
+
+use crate::cbor::{self, Canonical, Writer};
+use crate::{Error, Part};
+use boot_crypto::{AES_GCM_TAG_BYTES, Digest, GcmKey, Key, wrap_key};
+use minicbor::Decoder;
+use zeroize::Zeroize;
+
+/// AES-256-GCM, the only cipher so far.
+const CIPHER_AES_256_GCM: i8 = 1;
+/// A wrapping key wraps one data key only, so its nonce may be constant.
+const WRAP_NONCE: [u8; 12] = [0; 12];
+/// A data key and its tag.
+const WRAPPED_BYTES: usize = 32 + AES_GCM_TAG_BYTES;
+
+/// How the payload was compressed before it was encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Compression {
+    /// Not at all: chunks are stored in their plain length.
+    None = 0,
+    /// Each chunk by itself as one LZ4 block, where that makes it shorter.
+    Lz4 = 1,
+}
+
+/// The sealing record.
+pub(crate) struct Sealing<'a> {
+    pub(crate) compression: Compression,
+    salt: &'a [u8; 32],
+    wrapped: &'a [u8; WRAPPED_BYTES],
+}
+
+impl<'a> Sealing<'a> {
+    pub(crate) fn parse(untrusted: &'a [u8]) -> Result<Self, Error> {
+        cbor::parse_exact(untrusted).map_err(|offset| Error::Malformed { part: Part::Sealing, offset })
+    }
+
+    /// Unwraps the data key, which works only for the manifest that it was wrapped for.
+    pub(crate) fn unwrap_key(&self, kek: &Key, manifest: &Digest) -> Result<GcmKey, Error> {
+        let (wrapped, tag) = self.wrapped.split_first_chunk::<32>().ok_or(Error::KeyUnwrap)?;
+        let tag = tag.first_chunk().ok_or(Error::KeyUnwrap)?;
+        let mut data_key = *wrapped;
+        GcmKey::new(&wrap_key(kek, self.salt))
+            .open(&WRAP_NONCE, manifest, &mut data_key, tag)
+            .map_err(|_| Error::KeyUnwrap)?;
+        let key = Key::new(data_key);
+        data_key.zeroize();
+        Ok(GcmKey::new(&key))
+    }
+}
+
+/// Encodes the record of a new sealing.
+#[cfg(feature = "host")]
+pub(crate) fn seal_record(
+    compression: Compression,
+    salt: &[u8; 32],
+    data_key: &Key,
+    kek: &Key,
+    manifest: &Digest,
+) -> std::vec::Vec<u8> {
+    let mut wrapped = [0; WRAPPED_BYTES];
+    wrapped[..32].copy_from_slice(data_key.expose());
+    let tag = GcmKey::new(&wrap_key(kek, salt))
+        .seal(&WRAP_NONCE, manifest, &mut wrapped[..32])
+        .expect("32 bytes are not too long");
+    wrapped[32..].copy_from_slice(&tag);
+    cbor::to_vec(&Sealing { compression, salt, wrapped: &wrapped })
+}
+
+impl<'b> Canonical<'b> for Sealing<'b> {
+    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
+        cbor::map(d, 4)?;
+        cbor::int(d, 1)?;
+        cbor::int(d, CIPHER_AES_256_GCM)?;
+        cbor::int(d, 2)?;
+        let compression = match cbor::uint::<u8>(d)? {
+            0 => Compression::None,
+            1 => Compression::Lz4,
+            _ => return None,
+        };
+        cbor::int(d, 3)?;
+        let salt = cbor::fixed(d)?;
+        cbor::int(d, 4)?;
+        Some(Self { compression, salt, wrapped: cbor::fixed(d)? })
+    }
+
+    fn encode(&self, e: &mut Writer<'_>) {
+        e.map(4).uint(1).int(CIPHER_AES_256_GCM);
+        e.uint(2).uint(self.compression as u64);
+        e.uint(3).bytes(self.salt);
+        e.uint(4).bytes(self.wrapped);
+    }
+}

@@ -1,0 +1,8 @@
+//! What the device side of a sealed image takes and refuses.
+
+mod bundle;
+mod common;
+mod every_bit;
+mod payload;
+mod policy;
+mod signed_malformed;

@@ -1,0 +1,48 @@
+//! stage0 on QEMU `virt`: wires the policy of the library to the board.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("stage0 runs on a device: `cargo xtask flash` builds it, makes a device and boots it");
+}
+
+#[cfg(target_os = "none")]
+mod firmware {
+    use board_qemu_virt::{Counter, RAM_STAGE_CODE, consoles_of_last_resort, rom};
+    use boot_info::record::BootRecord;
+    use fail_code::FailCode;
+    use stage0::{Memory, boot, refusal_record, say_refusal};
+
+    el3::tables!(board_qemu_virt::rom::level1(), board_qemu_virt::rom::level2());
+    el3::entry!(main, fatal);
+
+    fn main(reset_at: u64) -> ! {
+        let Some(mut board) = rom::Board::take() else { el3::fatal(FailCode::Panic.number()) };
+        let mut record = BootRecord::default();
+        let mut memory = Memory {
+            run: board.run,
+            code: RAM_STAGE_CODE,
+            boot_info: board.boot_info,
+            secrets: board.secrets,
+        };
+        let console = &mut board.console;
+        let outcome = boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, console, &mut record);
+        match outcome {
+            Ok(entry) => board.enter_stage(entry.address),
+            Err(code) => {
+                say_refusal(&mut board.console, "stopped: ", code);
+                refusal_record(&mut board.link, &record, code);
+                el3::exit::stop()
+            }
+        }
+    }
+
+    fn fatal(code: u16) -> ! {
+        let (mut console, mut link) = consoles_of_last_resort();
+        let code = FailCode::from_number(code).unwrap_or(FailCode::Panic);
+        say_refusal(&mut console, "stopped: ", code);
+        refusal_record(&mut link, &BootRecord::default(), code);
+        el3::exit::stop()
+    }
+}

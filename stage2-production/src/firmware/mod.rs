@@ -1,0 +1,82 @@
+//! The stage on its board.
+
+mod logger;
+mod monitor;
+
+use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram};
+use boot_info::record::{BootRecord, MAX_FRAME};
+use boot_info::{Stage, Step};
+use el3::monitor::Start;
+use fail_code::FailCode;
+use hal::{Clock, Console, Cores, DmaDevices};
+use memory_map::qemu_virt::OS_LOAD;
+use stage2_production::boot::{Handoff, Launch, boot, frame};
+use stage2_production::device_tree::parse_hardware;
+
+el3::tables!(board_qemu_virt::ram::level1(), board_qemu_virt::ram::level2());
+el3::entry!(main, fatal);
+
+fn main(_boot_info: u64) -> ! {
+    let Some(board) = ram::Board::take() else { el3::fatal(FailCode::Panic.number()) };
+    let ram::Board { console, mut link, boot_info, secrets, untrusted_dtb, os_load, boot_log, mut devices } =
+        board;
+    logger::start(console);
+    let mut record = BootRecord::default();
+    let started = Counter.now();
+
+    let outcome = Handoff::take(boot_info, secrets, &mut record).and_then(|handoff| {
+        devices.stop();
+        let hardware = parse_hardware(untrusted_dtb).map_err(|error| error.code())?;
+        let mut team = ram::gather_cores(hardware.cores);
+        let affinities = ram::affinities(team.count());
+        let mut timeline = handoff.timeline(&mut record, started);
+        let launch = boot(
+            handoff, &hardware, &affinities, &mut devices, &mut team, &Caches, &Counter, os_load, OS_LOAD,
+            &mut timeline,
+        )?;
+        monitor::install(&affinities, hardware.memory);
+        timeline.record.cores = team.count() as u8;
+        timeline.step(Step::SecurityState, Counter.now());
+        team.dismiss();
+        Ok(launch)
+    });
+    let mut buffer = [0; MAX_FRAME];
+    match outcome {
+        Ok(launch) => {
+            record.stage = Stage::Stage2 as u8;
+            record.end = Counter.now();
+            let frame = frame(&record, &mut buffer);
+            boot_log.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+            link.write(frame);
+            enter(launch)
+        }
+        Err(code) => refuse(&mut link, &mut record, code),
+    }
+}
+
+/// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
+fn enter(launch: Launch) -> ! {
+    log::info!("entering the kernel at {:#x}", launch.kernel);
+    el3::monitor::enter(0, Start { entry: launch.kernel, argument: launch.device_tree })
+}
+
+fn refuse(link: &mut impl Console, record: &mut BootRecord, code: FailCode) -> ! {
+    log::error!("stopped: {code}");
+    record.code = code.number();
+    record.stage = Stage::Stage2 as u8;
+    record.end = Counter.now();
+    link.write(frame(record, &mut [0; MAX_FRAME]));
+    el3::exit::stop()
+}
+
+fn fatal(code: u16) -> ! {
+    let (mut console, mut link) = consoles_of_last_resort();
+    let code = FailCode::from_number(code).unwrap_or(FailCode::Panic);
+    for part in ["stage2: stopped: ", code.name(), ": ", code.cause(), "\r\n"] {
+        console.write(part.as_bytes());
+    }
+    let record = BootRecord { code: code.number(), stage: Stage::Stage2 as u8, ..BootRecord::default() };
+    link.write(frame(&record, &mut [0; MAX_FRAME]));
+    el3::exit::stop()
+}
+

@@ -1,0 +1,91 @@
+//! What a boot must have come to.
+
+use boot_info::Stage;
+use emulator::{Outcome, Report};
+use fail_code::FailCode;
+use store::Slot;
+
+/// Asserts that the payload runs, from these slots, and returns nothing less than all cores.
+#[track_caller]
+pub fn assert_boots(report: &Report, boot_slot: Slot, os_slot: Slot) {
+    assert_eq!(report.result, Outcome::Payload, "{}", story(report));
+    assert_eq!(report.token_matched, Some(true));
+    assert_eq!(report.cpus_online, Some(2));
+    assert_eq!(report.slot.as_deref(), Some(boot_slot.name()), "{}", story(report));
+    assert_eq!(report.os_slot.as_deref(), Some(os_slot.name()), "{}", story(report));
+    let measured: Vec<&str> = report.measurements.iter().map(|it| it.kind.as_str()).collect();
+    for kind in ["stage2", "kernel", "device-tree"] {
+        assert!(measured.contains(&kind), "{kind} was not measured: {measured:?}");
+    }
+}
+
+/// Asserts that stage0 stopped before it tried any slot.
+#[track_caller]
+pub fn assert_stage0_refuses(report: &Report, code: FailCode) {
+    assert_refused(report, Stage::Stage0, code);
+    assert_says(report, &format!("stage0: stopped: {code}"));
+    assert!(report.images.is_empty() && report.fallback_code.is_none(), "{}", story(report));
+}
+
+/// Asserts that stage0 refused boot slot A for `code`, found slot B empty, and ran nothing.
+#[track_caller]
+pub fn assert_boot_slot_refused(report: &Report, code: FailCode) {
+    assert_refused(report, Stage::Stage0, FailCode::NoBootableSlot);
+    assert_eq!(report.fallback_code, Some(text(code)), "{}", story(report));
+    assert_says(report, &format!("boot slot A refused: {code}"));
+    assert_says(report, &format!("boot slot B refused: {}", FailCode::SlotEmpty));
+    assert!(report.images.is_empty(), "nothing was opened: {}", story(report));
+}
+
+/// Asserts that stage2 stopped for a reason that concerns no single OS slot.
+#[track_caller]
+pub fn assert_stage2_refuses(report: &Report, code: FailCode) {
+    assert_refused(report, Stage::Stage2, code);
+    assert_stage2_ran(report);
+}
+
+/// Asserts that stage2 refused OS slot A for `code`, found slot B empty, and entered nothing.
+#[track_caller]
+pub fn assert_os_slot_refused(report: &Report, code: FailCode) {
+    assert_refused(report, Stage::Stage2, FailCode::NoBootableOs);
+    assert_stage2_ran(report);
+    assert_eq!(report.os_fallback_code, Some(text(code)), "{}", story(report));
+    assert_says(report, &format!("OS slot A refused: {code}"));
+    assert_says(report, &format!("OS slot B refused: {}", FailCode::SlotEmpty));
+}
+
+#[track_caller]
+fn assert_stage2_ran(report: &Report) {
+    assert_eq!(report.images.first().map(|image| image.kind.as_str()), Some("stage2"), "{}", story(report));
+    assert!(report.timeline.iter().any(|entry| entry.stage == Stage::Stage2.name()), "{}", story(report));
+}
+
+/// Asserts the code and the stage, that this stage did run, and that nothing ran after it.
+#[track_caller]
+fn assert_refused(report: &Report, stage: Stage, code: FailCode) {
+    assert_eq!(report.result, Outcome::Refused, "{}", story(report));
+    assert_eq!(report.code, Some(text(code)), "{}", story(report));
+    assert_eq!(report.stage.as_deref(), Some(stage.name()), "{}", story(report));
+    assert!(report.timeline.iter().any(|entry| entry.end_us > 0), "no step was timed: {}", story(report));
+    assert_eq!(report.reset_to_kernel_us, None);
+    assert!(!report.console.contains("KILN-PAYLOAD"), "the payload ran: {}", story(report));
+    if stage == Stage::Stage0 {
+        assert!(!report.console.contains("stage2"), "stage2 ran: {}", story(report));
+    }
+}
+
+/// Asserts that a line stands on the console.
+#[track_caller]
+pub fn assert_says(report: &Report, words: &str) {
+    assert!(report.console.contains(words), "{words:?} is missing: {}", story(report));
+}
+
+/// Returns a code as reports print it.
+pub fn text(code: FailCode) -> String {
+    String::from_utf8_lossy(&code.text()).into_owned()
+}
+
+/// Tells what a person needs to understand a failed test.
+pub fn story(report: &Report) -> String {
+    format!("{}\nconsole:\n{}", report.to_json(), report.console)
+}

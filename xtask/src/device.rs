@@ -1,0 +1,196 @@
+//! A development device: a folder with the files of its flash banks and its disk, and what is known of them.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use emulator::{Expectation, MachineConfig, Outcome};
+use memory_map::qemu_virt as board;
+use serde::{Deserialize, Serialize};
+
+use crate::input::System;
+use crate::workspace;
+
+/// The form of `device.json` that this release writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// What `device.json` holds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Facts {
+    /// The form of this file: [`FORMAT`].
+    pub format: u32,
+    /// The board's name.
+    pub board: String,
+    /// The lifecycle of the die.
+    pub lifecycle: String,
+    /// The die's id, in hex.
+    pub chip_id: String,
+    /// What it boots.
+    pub system: System,
+    /// Where that comes from.
+    pub origin: String,
+    /// What the system prints to prove that it was reached; on the device it is encrypted.
+    pub token: String,
+    /// The signed kernel command line.
+    pub cmdline: String,
+    /// DRAM in MiB.
+    pub memory_mib: u32,
+    /// Number of cores.
+    pub cores: u32,
+}
+
+/// A development device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What is known of it.
+    pub facts: Facts,
+}
+
+/// The content of a device's storage; the second flash bank is erased.
+#[derive(Debug)]
+pub struct Storage {
+    /// The whole secure flash bank.
+    pub flash0: Vec<u8>,
+    /// The first OS slot on the disk.
+    pub os_slot_a: Vec<u8>,
+    /// The second one.
+    pub os_slot_b: Vec<u8>,
+}
+
+impl Device {
+    /// Opens the device `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If its folder is there but not whole.
+    pub fn open(name: &str) -> Result<Option<Self>> {
+        let folder = workspace::device_dir(checked(name)?);
+        let file = folder.join("device.json");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let cure = || {
+            format!("{} cannot be used; `cargo xtask flash --device {name}` makes it anew", file.display())
+        };
+        let facts: Facts = serde_json::from_slice(&fs::read(&file)?).with_context(cure)?;
+        if facts.format != FORMAT {
+            bail!("{}: its format is {}, this release reads {FORMAT}", cure(), facts.format);
+        }
+        Ok(Some(Self { folder, facts }))
+    }
+
+    /// Writes the device `name` as a whole: a reader sees the old one or the new one, never a mixture.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn write(name: &str, storage: &Storage, facts: Facts) -> Result<Self> {
+        let folder = workspace::device_dir(checked(name)?);
+        let parent = folder.parent().context("a device lies in a folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+        fs::write(new.path().join("flash0.img"), &storage.flash0)?;
+        fs::write(new.path().join("flash1.img"), vec![0xFF; board::FLASH1.size as usize])?;
+        release::write_disk(
+            &new.path().join("disk.img"),
+            Some(&storage.os_slot_a),
+            Some(&storage.os_slot_b),
+        )?;
+        fs::write(new.path().join("device.json"), serde_json::to_vec_pretty(&facts)?)?;
+        // A folder cannot replace one that holds files, so the old one steps aside first.
+        let old = tempfile::Builder::new().prefix(".old-").tempdir_in(parent)?;
+        if folder.exists() {
+            fs::rename(&folder, old.path().join("device"))?;
+        }
+        fs::rename(new.path(), &folder)?;
+        Ok(Self { folder, facts })
+    }
+
+    /// Returns the machine that this device is.
+    pub fn machine(&self) -> MachineConfig {
+        MachineConfig::device(&self.folder).memory_mib(self.facts.memory_mib).cores(self.facts.cores)
+    }
+
+    /// Returns what its boot has to show.
+    pub fn expectation(&self) -> Expectation {
+        Expectation::token(self.facts.token.clone()).console_log(self.folder.join("console.log"))
+    }
+
+    /// Returns how its boot is to end.
+    pub fn outcome(&self) -> Outcome {
+        match self.facts.system {
+            System::Linux => Outcome::LinuxUserspace,
+            System::Payload => Outcome::Payload,
+        }
+    }
+
+    /// Reads `size` bytes of the secure flash bank at `offset`.
+    ///
+    /// # Errors
+    /// If the file is too short.
+    pub fn read_flash0(&self, offset: u64, size: u64) -> Result<Vec<u8>> {
+        read_at(&self.folder.join("flash0.img"), offset, size)
+    }
+
+    /// Reads `size` bytes of the disk at `offset`.
+    ///
+    /// # Errors
+    /// If the file is too short.
+    pub fn read_disk(&self, offset: u64, size: u64) -> Result<Vec<u8>> {
+        read_at(&self.folder.join("disk.img"), offset, size)
+    }
+}
+
+/// Lists the names of all devices.
+pub fn names() -> Vec<String> {
+    let entries = fs::read_dir(workspace::device_dir("")).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join("device.json").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Accepts a device name that is one plain folder name.
+fn checked(name: &str) -> Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        bail!("`{name}` is no name for a device: use letters, digits, `-`, `_` and `.`");
+    }
+    Ok(name)
+}
+
+fn read_at(file: &Path, offset: u64, size: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; size as usize];
+    let mut file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices_are_plain() {
+        for good in ["default", "a-1_b.c"] {
+            assert!(checked(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", ".new-1", "a b"] {
+            assert!(checked(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_are_read_where_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bank");
+        fs::write(&file, [1, 2, 3, 4]).unwrap();
+        assert_eq!(read_at(&file, 1, 2).unwrap(), [2, 3]);
+        assert!(read_at(&file, 3, 2).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! Building what runs on the device: the stages, the payload and the device tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use memory_map::qemu_virt as board;
+use release::{FlatImage, flatten_elf};
+
+use crate::progress::{self, Step};
+use crate::tools::{self, Tool};
+use crate::workspace::{self, FIRMWARE_PROFILE, FIRMWARE_TARGET};
+use crate::{exec, panic_check};
+
+/// The package of the first stage.
+pub const STAGE0: &str = "stage0";
+/// The package of the stage that boots Linux.
+pub const STAGE2: &str = "stage2-production";
+/// The package of the bare-metal payload.
+pub const PAYLOAD: &str = "payload";
+/// The source of the board's device tree.
+const DEVICE_TREE: &str = "dts/qemu-virt.dts";
+/// The feature of stage0 that puts a panic into it, for the check that must find it.
+const CONTROL_FEATURE: &str = "control-panic";
+
+/// One built program for the device.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Package name.
+    pub name: &'static str,
+    /// The ELF file, with symbols and line tables.
+    pub elf: PathBuf,
+    /// The flat binary: what is flashed or sealed.
+    pub bin: PathBuf,
+    /// Its bytes and addresses.
+    pub flat: FlatImage,
+}
+
+/// Everything that `cargo xtask build` makes.
+#[derive(Clone, Debug)]
+pub struct Firmware {
+    /// The first stage, which executes in place.
+    pub stage0: Program,
+    /// The stage that boots Linux and stays resident.
+    pub stage2: Program,
+    /// The bare-metal stand-in for Linux.
+    pub payload: Program,
+    /// The compiled device tree.
+    pub dtb: PathBuf,
+}
+
+/// Builds everything into `target/kiln/build` and checks it.
+///
+/// # Errors
+/// If something does not compile, stage0 does not fit its ROM, or one of stage0's own functions can panic.
+pub fn build() -> Result<Firmware> {
+    tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler])?;
+    let folder = workspace::build_dir();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let stage0 = program(STAGE0, &[], STAGE0)?;
+    fits_rom(stage0.flat.bytes.len() as u64)?;
+    let stage2 = program(STAGE2, &[], STAGE2)?;
+    let payload = program(PAYLOAD, &[], PAYLOAD)?;
+    let dtb = device_tree(&folder)?;
+    panics(&stage0)?;
+    Ok(Firmware { stage0, stage2, payload, dtb })
+}
+
+/// Builds stage0 with one `unwrap` put into it and makes sure that the panic check refuses it: a check that
+/// finds nothing proves nothing otherwise.
+///
+/// # Errors
+/// If the control does not build, or passes the check.
+pub fn panic_control() -> Result<()> {
+    let control = program(STAGE0, &["--features", CONTROL_FEATURE], "stage0-control-panic")?;
+    let report = panic_check::check(&fs::read(&control.elf)?)?;
+    let Some(found) = report.violations.first() else {
+        bail!("the control, a stage0 with an `unwrap` in it, passed the panic check: the check is broken");
+    };
+    eprintln!("  ok   the control with one unwrap is refused: {}", found.lines().next().unwrap_or_default());
+    Ok(())
+}
+
+/// Builds the programs only to measure them: a stage0 that is too large for its ROM is linked all the same, where
+/// [`build`] fails.
+///
+/// # Errors
+/// If something does not compile.
+pub fn build_to_measure() -> Result<[Program; 3]> {
+    tools::prepare(&[Tool::RustTarget])?;
+    fs::create_dir_all(workspace::build_dir())?;
+    let room = board::STAGE0_EXECUTABLE.end();
+    let roomy = ["--bin", STAGE0, "--", &format!("-Clink-arg=--defsym=ROM_END={room:#x}")];
+    Ok([
+        linked("rustc", STAGE0, &roomy, "stage0-to-measure")?,
+        linked("build", STAGE2, &[], STAGE2)?,
+        linked("build", PAYLOAD, &[], PAYLOAD)?,
+    ])
+}
+
+fn program(package: &'static str, features: &[&str], output: &str) -> Result<Program> {
+    linked("build", package, features, output)
+}
+
+/// Builds one package and makes its flat binary, both under the name `output`.
+fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) -> Result<Program> {
+    let step = Step::start(format!("building {output}"));
+    let mut command = exec::cargo();
+    command.args([
+        subcommand,
+        "--package",
+        package,
+        "--target",
+        FIRMWARE_TARGET,
+        "--profile",
+        FIRMWARE_PROFILE,
+    ]);
+    command.arg("--message-format=json-render-diagnostics").args(more);
+    let messages = exec::capture(&mut command)?;
+    let built = executable(&String::from_utf8_lossy(&messages), package)
+        .with_context(|| format!("cargo built no program in package {package}"))?;
+    let file = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let flat = flatten_elf(&file).with_context(|| format!("{output} cannot be made flat"))?;
+    let folder = workspace::build_dir();
+    let (elf, bin) = (folder.join(format!("{output}.elf")), folder.join(format!("{output}.bin")));
+    fs::write(&elf, &file)?;
+    fs::write(&bin, &flat.bytes)?;
+    step.done(&progress::bytes(flat.bytes.len() as u64));
+    Ok(Program { name: package, elf, bin, flat })
+}
+
+/// Finds the program of `package` in cargo's messages.
+fn executable(messages: &str, package: &str) -> Option<PathBuf> {
+    let artefacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    artefacts
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == package)
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+}
+
+fn fits_rom(size: u64) -> Result<()> {
+    let limit = board::STAGE0_ROM.size;
+    if size > limit {
+        bail!(
+            "stage0 is {size} bytes, {} more than its ROM of {limit}. `cargo xtask size --symbols 20` shows what \
+             takes the room",
+            size - limit
+        );
+    }
+    Ok(())
+}
+
+fn device_tree(folder: &Path) -> Result<PathBuf> {
+    let step = Step::start("compiling the device tree");
+    let output = folder.join("qemu-virt.dtb");
+    let mut command = Command::new("dtc");
+    command.args(["-I", "dts", "-O", "dtb", "-o"]).arg(&output).arg(workspace::root().join(DEVICE_TREE));
+    let ran = command.output().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    if !ran.status.success() || said.contains("Warning") {
+        bail!("`{}` does not accept the device tree:\n{}", exec::show(&command), said.trim_end());
+    }
+    step.done(&progress::bytes(fs::metadata(&output)?.len()));
+    Ok(output)
+}
+
+fn panics(stage0: &Program) -> Result<()> {
+    let step = Step::start("looking for panics in stage0");
+    let report =
+        panic_check::check(&fs::read(&stage0.elf)?).context("stage0 cannot be checked for panics")?;
+    let listing = workspace::build_dir().join("stage0-panics.txt");
+    fs::write(&listing, report.text())?;
+    if !report.violations.is_empty() {
+        let list: Vec<&str> = report.violations.iter().map(String::as_str).collect();
+        bail!("stage0 can panic in {} places that are not allowed:\n  {}", list.len(), list.join("\n  "));
+    }
+    let kept = report.allowed.len();
+    step.done(&format!(
+        "none of Kiln's own in {} functions; {kept} of dependencies, all named",
+        report.functions
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"stage0"},"executable":null}"#,
+            "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/x/other"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"stage0"},"executable":"/x/stage0"}"#,
+        );
+        assert_eq!(executable(messages, "stage0"), Some(PathBuf::from("/x/stage0")));
+        assert_eq!(executable(messages, "payload"), None);
+    }
+
+    #[test]
+    fn stage0_may_fill_its_rom_and_not_a_byte_more() {
+        assert!(fits_rom(64 * 1024).is_ok());
+        assert!(fits_rom(64 * 1024 + 1).unwrap_err().to_string().contains("1 more than its ROM"));
+    }
+}

@@ -1,0 +1,27 @@
+//! What `cargo xtask` does, as a library: the tests use it to prepare tools, build firmware and make devices.
+#![forbid(unsafe_code)]
+
+pub mod apt;
+pub mod bench;
+pub mod boot_report;
+pub mod ci;
+pub mod debian;
+pub mod device;
+pub mod digest;
+pub mod doctor;
+pub mod elf;
+pub mod exec;
+pub mod explain;
+pub mod firmware;
+pub mod flash;
+pub mod images;
+pub mod initramfs;
+pub mod input;
+pub mod kernel_image;
+pub mod panic_check;
+pub mod progress;
+pub mod run;
+pub mod size;
+pub mod test;
+pub mod tools;
+pub mod workspace;

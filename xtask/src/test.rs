@@ -1,0 +1,159 @@
+//! `cargo xtask test`: everything that can be tested, on a machine that has nothing prepared.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::progress::{self, Step};
+use crate::tools::{self, Tool};
+use crate::{debian, exec, firmware, workspace};
+
+/// The independent COSE library that checks Kiln's signatures.
+const COSE_LIBRARY: &str = "pycose==1.1.0";
+
+/// Builds the firmware, checks it, and runs all tests: on the host and in the emulator.
+///
+/// Prepares the tools, builds everything, proves that stage0 has no panic of its own (and that this check finds one
+/// that is put in), then runs `cargo test --workspace`. Words after `--` go to it.
+#[derive(Args, Debug, Default)]
+pub struct Test {
+    /// Arguments for `cargo test`, in place of `--workspace`
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+impl Test {
+    /// Runs the command; `Ok(false)` if a test fails.
+    ///
+    /// # Errors
+    /// If the tools cannot be had, or the firmware does not build or keep its limits.
+    pub fn run(&self) -> Result<bool> {
+        let start = Instant::now();
+        tools::prepare(&[
+            Tool::RustTarget,
+            Tool::DeviceTreeCompiler,
+            Tool::Qemu,
+            Tool::Setpriv,
+            Tool::Python,
+        ])?;
+        firmware::build()?;
+        firmware::panic_control()?;
+        let python = python()?;
+        let mut cargo = exec::cargo();
+        cargo.arg("test").env("KILN_BUILD_DIR", workspace::build_dir()).env("KILN_PYTHON", &python);
+        match debian::fetch() {
+            Ok(input) => {
+                cargo.env("KILN_KERNEL", &input.kernel).env("KILN_BUSYBOX", &input.busybox);
+            }
+            Err(error) => {
+                eprintln!("  note Debian's Linux cannot be had, so tests use the payload: {error:#}")
+            }
+        }
+        if self.args.is_empty() {
+            cargo.args(["--workspace", "--no-fail-fast"]);
+        } else {
+            cargo.args(&self.args);
+        }
+        let (tally, succeeded) = run(&mut cargo)?;
+        let took = progress::seconds(start.elapsed());
+        println!();
+        println!("{} passed, {} failed, {} ignored, in {took}", tally.passed, tally.failed, tally.ignored);
+        tally.failures.iter().for_each(|name| println!("  FAILED {name}"));
+        if tally.passed == 0 {
+            bail!("no test ran: that is no success");
+        }
+        Ok(succeeded)
+    }
+}
+
+/// Returns a Python that has the COSE library, in an environment of its own.
+fn python() -> Result<PathBuf> {
+    let folder = workspace::kiln_dir().join("venv");
+    let python = folder.join("bin/python");
+    if has_library(&python) {
+        return Ok(python);
+    }
+    let step = Step::start("installing an independent COSE library");
+    exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", COSE_LIBRARY]))
+        .context("pip cannot install it: is the network up?")?;
+    if !has_library(&python) {
+        bail!("{COSE_LIBRARY} was installed but does not load");
+    }
+    step.done(COSE_LIBRARY);
+    Ok(python)
+}
+
+fn has_library(python: &Path) -> bool {
+    Command::new(python).args(["-c", "import pycose"]).output().is_ok_and(|output| output.status.success())
+}
+
+/// How many tests ran.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    /// Takes in one line of the test harness's output.
+    fn read(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failures.push(name.to_owned());
+        }
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        for part in counts.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Runs `cargo test`, shows its output and counts the tests.
+fn run(cargo: &mut Command) -> Result<(Tally, bool)> {
+    let mut child =
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tally.read(&line);
+    }
+    Ok((tally, child.wait()?.success()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tally_adds_up_all_crates() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 2 tests",
+            "test a::b ... ok",
+            "test a::c ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: ok. 17 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(tally, Tally { passed: 18, failed: 1, ignored: 2, failures: vec!["a::c".into()] });
+    }
+}

@@ -1,0 +1,38 @@
+//! Where things lie: the workspace itself and everything that `cargo xtask` keeps under `target/kiln`.
+
+use std::path::{Path, PathBuf};
+
+/// The rustc target of everything that runs on a device.
+pub const FIRMWARE_TARGET: &str = "aarch64-unknown-none";
+/// The cargo profile of everything that runs on a device.
+pub const FIRMWARE_PROFILE: &str = "firmware";
+/// The device that `run` and `flash` take when none is named.
+pub const DEFAULT_DEVICE: &str = "default";
+
+/// Returns the root of the workspace.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// Returns the folder that holds all that `cargo xtask` makes and fetches; deleting it loses nothing that
+/// cannot be made again, except the development devices.
+pub fn kiln_dir() -> PathBuf {
+    root().join("target/kiln")
+}
+
+/// Returns the folder of the built firmware: ELF files, flat binaries, the device tree.
+pub fn build_dir() -> PathBuf {
+    kiln_dir().join("build")
+}
+
+/// Returns the folder of the development device `name`.
+pub fn device_dir(name: &str) -> PathBuf {
+    kiln_dir().join("devices").join(name)
+}
+
+/// Shows `path` relative to the current folder where that is shorter.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
