@@ -85,7 +85,7 @@ fn an_altered_header_of_each_image() {
         altered(index, |image, _| flip(image, 0), FailCode::HeaderMagic);
     }
     altered(KERNEL, |image, _| flip(image, 8), FailCode::HeaderVersion);
-    altered(KERNEL, |image, _| flip(image, 12), FailCode::HeaderInvalid);
+    altered(KERNEL, |image, _| flip(image, 12 + 2), FailCode::HeaderInvalid);
 }
 
 #[test]

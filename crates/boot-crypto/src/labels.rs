@@ -23,8 +23,7 @@ mod tests {
 
     #[test]
     fn no_label_is_a_prefix_of_another() {
-        let all =
-            [DIE_SECRET, DEVICE_ROOT, STORAGE_BOOT, STORAGE_OS, RNG_SECRET, WRAP, RNG_SEED, KASLR_SEED];
+        let all = [DIE_SECRET, DEVICE_ROOT, STORAGE_BOOT, STORAGE_OS, RNG_SECRET, WRAP, RNG_SEED, KASLR_SEED];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {
                 assert!(i == j || !b.starts_with(a), "{i} {j}");

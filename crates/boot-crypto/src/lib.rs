@@ -43,7 +43,9 @@ pub mod test_keys;
 
 pub use aead::{AES_GCM_TAG_BYTES, GcmKey, TagMismatch};
 pub use decision::{Decision, equal};
-pub use derive::{device_root, die_secret, hkdf_sha256, kaslr_seed, rng_secret, rng_seed, storage_key, wrap_key};
+pub use derive::{
+    device_root, die_secret, hkdf_sha256, kaslr_seed, rng_secret, rng_seed, storage_key, wrap_key,
+};
 pub use digest::{DIGEST_BYTES, Digest, Sha256, sha256};
 pub use key::Key;
 pub use signature::es256_verify;

@@ -1,7 +1,7 @@
 //! The keys that a die derives for its own storage.
 
 use crate::{Error, Profile};
-use boot_crypto::{Key, die_secret, device_root, labels, sha256, storage_key};
+use boot_crypto::{Key, device_root, die_secret, labels, sha256, storage_key};
 
 /// A die whose secrets are known: a development die, or one in a test.
 pub struct DieSecrets {

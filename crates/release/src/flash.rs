@@ -45,8 +45,7 @@ impl FlashLayout<'_> {
     /// # Errors
     /// A part that is larger than its place; a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        std::fs::write(path, self.image()?)
-            .map_err(|error| Error::Write { path: path.to_path_buf(), error })
+        std::fs::write(path, self.image()?).map_err(|error| Error::Write { path: path.to_path_buf(), error })
     }
 }
 
@@ -55,8 +54,7 @@ impl FlashLayout<'_> {
 /// # Errors
 /// A slot that is too large; a file that cannot be written.
 pub fn write_disk(path: &Path, slot_a: Option<&[u8]>, slot_b: Option<&[u8]>) -> Result<(), Error> {
-    let parts =
-        [("OS slot A", qemu_virt::OS_SLOT_A, slot_a), ("OS slot B", qemu_virt::OS_SLOT_B, slot_b)];
+    let parts = [("OS slot A", qemu_virt::OS_SLOT_A, slot_a), ("OS slot B", qemu_virt::OS_SLOT_B, slot_b)];
     for (what, place, bytes) in parts {
         fits(what, bytes.unwrap_or_default(), place.size)?;
     }

@@ -60,9 +60,7 @@ pub fn owner_with_ps256() -> Result<Owner, Error> {
     })
 }
 
-fn owner_with_roles(
-    roles: impl FnOnce(&Es256Key) -> Result<Vec<RoleKey>, Error>,
-) -> Result<Owner, Error> {
+fn owner_with_roles(roles: impl FnOnce(&Es256Key) -> Result<Vec<RoleKey>, Error>) -> Result<Owner, Error> {
     let root = es256(ROOT);
     Owner::new(Profile::Development, root.public(), roles(&root)?)
 }

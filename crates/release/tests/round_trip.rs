@@ -4,8 +4,8 @@ use boot_crypto::Key;
 use fail_code::FailCode;
 use memory_map::qemu_virt;
 use release::{
-    Compression, Error, FlashLayout, FlatImage, Identity, OsParts, OsRelease, Owner, inspect_slot, open_boot_slot,
-    open_os_slot, test_keys, write_disk,
+    Compression, Error, FlashLayout, FlatImage, Identity, OsParts, OsRelease, Owner, inspect_slot,
+    open_boot_slot, open_os_slot, test_keys, write_disk,
 };
 use sealed_image::{Kind, Version};
 
@@ -67,7 +67,9 @@ fn an_os_slot_opens_with_and_without_compression_and_under_either_algorithm() {
             let infos = inspect_slot(&slot).unwrap();
             let kinds: Vec<_> = infos.iter().map(|info| info.kind).collect();
             assert_eq!(kinds, [Kind::Bundle, Kind::Kernel, Kind::DeviceTree, Kind::Initramfs]);
-            assert!(infos.iter().all(|info| info.version == Version::new(1, 2, 3) && info.rollback_index == 4));
+            assert!(
+                infos.iter().all(|info| info.version == Version::new(1, 2, 3) && info.rollback_index == 4)
+            );
             assert_eq!(infos[1].plain_bytes, 700_000);
             assert_eq!(infos[1].stored_bytes < 300_000, compression == Compression::Lz4);
         }
@@ -118,8 +120,7 @@ fn what_lies_in_a_slot_instead_of_an_image_is_reported() {
 #[test]
 fn flash_and_disk_hold_each_part_at_its_place() {
     let (stage0, otp) = (pattern(60_000, 9), pattern(4_096, 10));
-    let layout =
-        FlashLayout { stage0: &stage0, slot_a: Some(b"slot A"), slot_b: Some(b"slot B"), otp: &otp };
+    let layout = FlashLayout { stage0: &stage0, slot_a: Some(b"slot A"), slot_b: Some(b"slot B"), otp: &otp };
     let flash = layout.image().unwrap();
     assert_eq!(flash.len(), 64 << 20);
     let at = |bytes: &[u8], base: u64, expected: &[u8]| bytes[base as usize..].starts_with(expected);

@@ -36,8 +36,8 @@ impl<'a> Bundle<'a> {
     /// Anything but the one encoding of at most 8 objects of different known kinds, a kernel and a device tree among
     /// them, and a printable command line.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Error> {
-        let bundle: Self = cbor::parse_exact(payload)
-            .map_err(|offset| Error::Malformed { part: Part::Bundle, offset })?;
+        let bundle: Self =
+            cbor::parse_exact(payload).map_err(|offset| Error::Malformed { part: Part::Bundle, offset })?;
         bundle.check()?;
         Ok(bundle)
     }
@@ -57,11 +57,7 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// Whatever a device would refuse.
     #[cfg(feature = "host")]
-    pub fn new(
-        objects: &[BundleObject<'a>],
-        cmdline: &'a str,
-        rollback_index: u32,
-    ) -> Result<Self, Error> {
+    pub fn new(objects: &[BundleObject<'a>], cmdline: &'a str, rollback_index: u32) -> Result<Self, Error> {
         let malformed = Error::Malformed { part: Part::Bundle, offset: 0 };
         if objects.len() > MAX_OBJECTS || !printable(cmdline) {
             return Err(malformed);

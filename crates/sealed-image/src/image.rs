@@ -82,8 +82,7 @@ impl<'a> UntrustedImage<'a> {
     /// Whatever is wrong with the header, the lengths or the padding.
     pub fn parse(untrusted: &'a [u8]) -> Result<Self, Error> {
         let header = Header::parse(untrusted)?;
-        let truncated =
-            Error::Truncated { found: untrusted.len(), expected: header.metadata_len() as usize };
+        let truncated = Error::Truncated { found: untrusted.len(), expected: header.metadata_len() as usize };
         if untrusted.len() != header.metadata_len() as usize {
             return Err(truncated);
         }

@@ -46,7 +46,8 @@ fn every_malformed_value_of_every_field_is_refused() {
             let mut values = values();
             values[field] = value.to_vec();
             // Without a command line a kernel starts as well.
-            let expected = if field == 1 && *value == *b"\x60" { None } else { Some(FailCode::BundleMalformed) };
+            let expected =
+                if field == 1 && *value == *b"\x60" { None } else { Some(FailCode::BundleMalformed) };
             assert_eq!(code(&map(&values)), expected, "field {}: {value:02X?}", field + 1);
             tried += 1;
         }

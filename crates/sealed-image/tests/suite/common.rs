@@ -2,12 +2,10 @@
 
 use boot_crypto::Key;
 use boot_crypto::host::Es256Key;
-use sealed_image::host::{
-    Facts, SignedPayload, Signer, certify, delegation, encode_grant,
-};
+use sealed_image::host::{Facts, SignedPayload, Signer, certify, delegation, encode_grant};
 use sealed_image::{
-    Compression, Error, Es256, Es256AndPs256, Grant, Header, Kind, KindSet, MAX_BOARDS, Opener, Policy, PublicKey, Role, Root,
-    Tally, UntrustedImage, Version,
+    Compression, Error, Es256, Es256AndPs256, Grant, Header, Kind, KindSet, MAX_BOARDS, Opener, Policy,
+    PublicKey, Role, Root, Tally, UntrustedImage, Version,
 };
 
 pub(crate) const BOARD: &str = "test-board";

@@ -50,12 +50,8 @@ fn every_malformed_value_of_every_sealing_field_is_refused() {
     let range = parts(&image)[3].1.clone();
     // The record: map(4), 1: cipher, 2: compression, 3: salt, 4: wrapped key.
     let record = image[range.clone()].to_vec();
-    let values = vec![
-        record[2..3].to_vec(),
-        record[4..5].to_vec(),
-        record[6..40].to_vec(),
-        record[41..].to_vec(),
-    ];
+    let values =
+        vec![record[2..3].to_vec(), record[4..5].to_vec(), record[6..40].to_vec(), record[41..].to_vec()];
     assert_eq!(map(&values), record);
     let code = |values: &[Vec<u8>]| {
         let mut altered = image.clone();

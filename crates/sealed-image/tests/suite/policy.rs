@@ -1,9 +1,9 @@
 //! Who may sign what, and what belongs where.
 
-use boot_crypto::host::Ps256Key;
 use crate::common::*;
+use boot_crypto::host::Ps256Key;
 use fail_code::FailCode;
-use sealed_image::host::{Facts, Signer, SignedPayload, certify, delegation, encode_grant};
+use sealed_image::host::{Facts, SignedPayload, Signer, certify, delegation, encode_grant};
 use sealed_image::{
     Algorithm, Compression, Error, Es256, Grant, Header, Kind, Policy, Role, Root, UntrustedImage,
 };

@@ -1,7 +1,7 @@
 //! A signature makes nothing sound: malformed facts are refused although the right key signed them.
 
-use boot_crypto::sha256;
 use crate::common::*;
+use boot_crypto::sha256;
 use fail_code::FailCode;
 use sealed_image::host::{SignedPayload, certify, delegation};
 use sealed_image::{Compression, Kind};
@@ -113,7 +113,8 @@ fn manifest_values_out_of_range_are_refused() {
 #[test]
 fn manifests_of_another_shape_are_refused() {
     let sound = map(&manifest_values());
-    let mut cases = vec![Vec::new(), vec![0xA0], [&sound[..], b"\0"].concat(), [b"\xC0", &sound[..]].concat()];
+    let mut cases =
+        vec![Vec::new(), vec![0xA0], [&sound[..], b"\0"].concat(), [b"\xC0", &sound[..]].concat()];
     cases.push(map(&manifest_values()[..8]));
     cases.push(map(&[manifest_values(), vec![cbor(0_u8)]].concat()));
     cases.push([b"\xB8\x09", &sound[1..]].concat());
@@ -147,10 +148,8 @@ fn grant_values() -> Vec<Vec<u8>> {
 }
 
 fn code_of_grant(grant: &[u8]) -> Option<FailCode> {
-    let part = delegation(
-        &sealed_image::PublicKey::P256(root().public()),
-        &[certify(&root(), grant).unwrap()],
-    );
+    let part =
+        delegation(&sealed_image::PublicKey::P256(root().public()), &[certify(&root(), grant).unwrap()]);
     let signed = SignedPayload::sign(&facts(), plain(), &part, &[&boot()]).unwrap();
     let image = signed.seal(&kek(), Compression::None).unwrap();
     open(&image).err().map(|error| error.code())
