@@ -14,7 +14,7 @@ mod firmware {
     use fail_code::FailCode;
     use stage0::{Memory, boot, refusal_record, say_refusal};
 
-    el3::tables!(board_qemu_virt::rom::level1(), board_qemu_virt::rom::level2());
+    el3::tables!(board_qemu_virt::rom::level2());
     el3::entry!(main, fatal);
 
     fn main(reset_at: u64) -> ! {
@@ -26,6 +26,10 @@ mod firmware {
             boot_info: board.boot_info,
             secrets: board.secrets,
         };
+        #[cfg(feature = "control-panic")]
+        {
+            record.slot = control_panic(&record.board);
+        }
         let console = &mut board.console;
         let outcome = boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, console, &mut record);
         match outcome {
@@ -36,6 +40,13 @@ mod firmware {
                 el3::exit::stop()
             }
         }
+    }
+
+    /// The panic that the check for panics must find.
+    #[cfg(feature = "control-panic")]
+    #[inline(never)]
+    fn control_panic(bytes: &[u8]) -> u8 {
+        *bytes.iter().max().unwrap()
     }
 
     fn fatal(code: u16) -> ! {

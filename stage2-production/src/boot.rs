@@ -35,10 +35,7 @@ impl Handoff {
     /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
     pub fn take(boot_info: &[u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
         let secrets = Secrets::take(secrets).ok_or(FailCode::BootInfoInvalid)?;
-        let info = BootInfo::read(boot_info).map_err(|error| {
-            log::error!("the handoff is not valid: {error:?}");
-            FailCode::BootInfoInvalid
-        })?;
+        let info = BootInfo::read(boot_info).map_err(|_| FailCode::BootInfoInvalid)?;
         *record = BootRecord {
             board: info.board,
             lifecycle: info.lifecycle,
@@ -190,7 +187,7 @@ fn device_tree(
         boot_record: BOOT_LOG,
     };
     fix_up(buffer, os.device_tree.size as usize, &fix_ups).map_err(|error| {
-        log::error!("device tree: {error:?}");
+        log::error!("device tree: {}", error.code());
         error.code()
     })?;
     Ok(())

@@ -3,7 +3,7 @@
 use boot_crypto::host::{Es256Key, random};
 use lifecycle::{Die, Lifecycle, OtpImage};
 use memory_map::qemu_virt::{BOARD, DTB_LOAD, KERNEL_LOAD};
-use release::{Compression, DieSecrets, Owner, Profile, RoleKey, test_keys};
+use release::{Compression, DieSecrets, OsRelease, Owner, Profile, RoleKey, test_keys};
 use sealed_image::host::{Facts, SignedPayload, Signer};
 use sealed_image::{Bundle, BundleObject, Kind, PAYLOAD_ALIGN, Role, Version};
 
@@ -153,6 +153,11 @@ impl Maker {
     pub fn seal_os_images(&self, slot: &OsSlot) -> Vec<Vec<u8>> {
         let objects = slot.objects.iter().map(|(_, object)| object);
         std::iter::once(&slot.bundle).chain(objects).map(|signed| self.seal_os_image(signed)).collect()
+    }
+
+    /// Seals a whole release for the OS slots of this die, as the release tools do.
+    pub fn seal_release(&self, release: &OsRelease) -> Vec<u8> {
+        release.seal_slot(&self.secrets.os_key()).expect("a release can be sealed")
     }
 
     /// Seals an image for the OS slots of this die.

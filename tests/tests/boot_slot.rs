@@ -235,7 +235,7 @@ fn an_erased_slot() {
 
 #[test]
 fn a_plain_program_instead_of_an_image() {
-    refused(&Maker::development(), Firmware::get().stage2.bytes.clone(), FailCode::HeaderMagic);
+    refused(&Maker::development(), Firmware::get().payload.bytes.clone(), FailCode::HeaderMagic);
 }
 
 // --- Sealed for something else ---------------------------------------------------------------------------

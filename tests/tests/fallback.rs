@@ -3,7 +3,7 @@
 use fail_code::FailCode;
 use store::Slot;
 use tests::forge::{Parts, flip};
-use tests::verdict::{assert_boots, assert_says, story, text};
+use tests::verdict::{assert_boots, assert_os_slot_named, assert_says, story, text};
 use tests::{Device, Maker, TOKEN};
 
 /// Flips the last byte of the last chunk, which no earlier check sees.
@@ -60,7 +60,7 @@ fn os_slot_b_when_a_is_bad() {
             .boot();
         assert_boots(&report, Slot::A, Slot::B);
         assert_eq!(report.os_fallback_code, Some(text(code)), "{}", story(&report));
-        assert_says(&report, &format!("OS slot A refused: {code}"));
+        assert_os_slot_named(&report, Slot::A, code);
     }
 }
 

@@ -8,7 +8,7 @@ use sealed_image::host::{Facts, SignedPayload};
 use sealed_image::{Kind, PAYLOAD_ALIGN, Role, Version};
 use store::Slot;
 use tests::forge::{Parts, find, flip, put, transplant};
-use tests::verdict::{assert_boots, assert_os_slot_refused, assert_stage2_refuses};
+use tests::verdict::{assert_boots, assert_os_slot_named, assert_os_slot_refused, assert_stage2_refuses};
 use tests::{
     Device, Firmware, Maker, OsSlot, TOKEN, VERSION, bundle_payload, cmdline, delegate, fresh_key,
     private_owner,
@@ -392,8 +392,11 @@ fn a_kernel_that_is_no_image() {
 
 #[test]
 fn a_device_tree_that_is_none() {
-    let sign = |maker: &Maker| maker.object(Kind::DeviceTree, &[0x14; 8192]);
-    with_object(Kind::DeviceTree, sign, FailCode::DeviceTreeInvalid);
+    let maker = Maker::development();
+    let mut objects = maker.os(TOKEN).objects;
+    objects[1] = (Kind::DeviceTree, maker.object(Kind::DeviceTree, &[0x14; 8192]));
+    let slot = maker.os_of(objects, &cmdline(TOKEN));
+    assert_stage2_refuses(&device(&maker, maker.seal_os(&slot)).boot(), FailCode::DeviceTreeInvalid);
 }
 
 // --- Machines that lack something ------------------------------------------------------------------------
@@ -409,7 +412,10 @@ fn both_slots_empty() {
 fn no_disk() {
     let maker = Maker::development();
     let report = device(&maker, maker.seal_os(&maker.os(TOKEN))).machine(|config| config.no_disk()).boot();
-    assert_stage2_refuses(&report, FailCode::DiskMissing);
+    assert_stage2_refuses(&report, FailCode::NoBootableOs);
+    for slot in Slot::TRIES {
+        assert_os_slot_named(&report, slot, FailCode::DiskMissing);
+    }
 }
 
 #[test]

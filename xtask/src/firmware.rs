@@ -116,7 +116,7 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
         "--profile",
         FIRMWARE_PROFILE,
     ]);
-    command.arg("--message-format=json-render-diagnostics").args(more);
+    command.arg("--message-format=json-render-diagnostics").arg("--config").arg(remapped_paths()?).args(more);
     let messages = exec::capture(&mut command)?;
     let built = executable(&String::from_utf8_lossy(&messages), package)
         .with_context(|| format!("cargo built no program in package {package}"))?;
@@ -128,6 +128,24 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
     fs::write(&bin, &flat.bytes)?;
     step.done(&progress::bytes(flat.bytes.len() as u64));
     Ok(Program { name: package, elf, bin, flat })
+}
+
+/// Returns the cargo setting that keeps paths of this machine out of the firmware: the standard library's, the
+/// dependencies' and the workspace's begin with their own folder. Smaller, and the same on every machine.
+fn remapped_paths() -> Result<String> {
+    let sysroot = exec::capture(Command::new("rustc").current_dir(workspace::root()).args(["--print", "sysroot"]))?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no CARGO_HOME")?;
+    let mut folders = vec![workspace::root()];
+    for toolchain in [Some(sysroot.clone()), sysroot.canonicalize().ok()].into_iter().flatten() {
+        folders.push(toolchain.join("lib/rustlib/src/rust/library"));
+    }
+    for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
+        folders.push(registry.path());
+    }
+    let flags = folders.iter().map(|folder| format!("\"--remap-path-prefix={}/=\"", folder.display()));
+    Ok(format!("target.{FIRMWARE_TARGET}.rustflags=[{}]", flags.collect::<Vec<_>>().join(",")))
 }
 
 /// Finds the program of `package` in cargo's messages.

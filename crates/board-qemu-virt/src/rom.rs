@@ -2,21 +2,18 @@
 
 use drivers::uart::Uart;
 use drivers::{MappedNor, MappedOtp};
-use el3::mmu::{Kind, Level1, Level2};
+use el3::mmu::{Kind, Level2};
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
 
 use crate::{memory, take_once, uart};
-
-/// Where the level 2 table lies in ROM: after the reset code and the vectors.
-const LEVEL2: u64 = map::STAGE0_ROM.base + 4096;
 
 /// Both boot slots.
 const BOOT_SLOTS: Region =
     Region::new(map::BOOT_SLOT_A.base, map::BOOT_SLOT_B.end() - map::BOOT_SLOT_A.base);
 
 /// The address space of stage0: its own MMU block executable, the rest of flash0 readable where there is something
-/// to read, secure RAM writable.
+/// to read, secure RAM writable. No DRAM.
 pub const fn level2() -> Level2 {
     Level2::new()
         .map(map::STAGE0_EXECUTABLE, Kind::Code)
@@ -24,11 +21,6 @@ pub const fn level2() -> Level2 {
         .map(Region::new(map::FLASH0.end() - 2 * MIB, 2 * MIB), Kind::ReadOnly)
         .map(map::DEVICES, Kind::Device)
         .map(map::SECURE_RAM, Kind::Data)
-}
-
-/// The level 1 table of stage0: no DRAM.
-pub const fn level1() -> Level1 {
-    Level1::new(LEVEL2)
 }
 
 /// What stage0 works with.

@@ -38,8 +38,8 @@ impl GcmKey {
 
     /// Decrypts `data` in place, after its tag was found right, and returns the SHA-256 of the plaintext.
     ///
-    /// This is the hot loop of a boot. Tag, decryption and digest are three passes over what is at most a chunk, so
-    /// the second and third find it in the cache.
+    /// This is the hot loop of a boot. Tag, decryption and digest are three passes over what is at most a
+    /// chunk, so the second and third find it in the cache.
     ///
     /// # Errors
     /// [`TagMismatch`]: nothing was decrypted.
@@ -55,8 +55,8 @@ impl GcmKey {
         Ok(sha256(data))
     }
 
-    /// Encrypts `data` in place and returns its tag; `None` beyond 64 GiB, where nothing was encrypted. A nonce is
-    /// used once for each key.
+    /// Encrypts `data` in place and returns its tag; `None` beyond 64 GiB, where nothing was encrypted. A
+    /// nonce is used once for each key.
     #[inline(never)]
     pub fn seal(&self, nonce: &[u8; 12], aad: &[u8], data: &mut [u8]) -> Option<[u8; AES_GCM_TAG_BYTES]> {
         self.0.encrypt_inout_detached(nonce.into(), aad, data.into()).ok().map(Into::into)

@@ -29,8 +29,8 @@ pub fn device_root(die_secret: &Key, device_seed: &Key) -> Key {
     derive_key(device_seed.expose(), die_secret, &[labels::DEVICE_ROOT])
 }
 
-/// Derives a storage key: `label` is [`labels::STORAGE_BOOT`] or [`labels::STORAGE_OS`], `generation` counts the
-/// owners that the die has had.
+/// Derives a storage key: `label` is [`labels::STORAGE_BOOT`] or [`labels::STORAGE_OS`], `generation` counts
+/// the owners that the die has had.
 pub fn storage_key(device_root: &Key, label: &[u8], chip_id: &[u8], generation: u32) -> Key {
     derive_key(chip_id, device_root, &[label, &generation.to_le_bytes()])
 }
@@ -40,7 +40,8 @@ pub fn rng_secret(device_root: &Key, chip_id: &[u8]) -> Key {
     derive_key(chip_id, device_root, &[labels::RNG_SECRET])
 }
 
-/// Derives the key that wraps the data key of one sealing; `salt` is the sealing's own, 256 fresh random bits.
+/// Derives the key that wraps the data key of one sealing; `salt` is the sealing's own, 256 fresh random
+/// bits.
 pub fn wrap_key(key_encryption_key: &Key, salt: &[u8; 32]) -> Key {
     derive_key(salt, key_encryption_key, &[labels::WRAP])
 }

@@ -64,8 +64,8 @@ impl Es256Key {
     }
 }
 
-/// A PS256 private key in memory, for tests and development: RUSTSEC-2023-0071 concerns private-key operations of
-/// this library over a network, so a product signs in a hardware module.
+/// A PS256 private key in memory, for tests and development: RUSTSEC-2023-0071 concerns private-key
+/// operations of this library over a network, so a product signs in a hardware module.
 pub struct Ps256Key(rsa::pss::SigningKey<sha2::Sha256>, Vec<u8>);
 
 impl Ps256Key {

@@ -1,27 +1,27 @@
 //! The only crate that names algorithms.
 //!
-//! Everything else in Kiln says *what* it wants (a digest, a verified signature, an opened chunk, the storage key
-//! of a die) and finds here *how*: SHA-256, ECDSA over P-256 (ES256), RSASSA-PSS (PS256, feature `rsa`),
+//! Everything else in Kiln says *what* it wants (a digest, a verified signature, an opened chunk, the storage
+//! key of a die) and finds here *how*: SHA-256, ECDSA over P-256 (ES256), RSASSA-PSS (PS256, feature `rsa`),
 //! AES-256-GCM and HKDF-SHA256. No allocation, except in the `rsa` feature.
 //!
 //! # What it defends against, and what not
 //!
 //! The adversary writes every byte that a verifier or an opener is given here: keys, signatures, tags,
-//! ciphertext. Nothing of that may panic in Kiln's own code, allocate without bound, or come out as verified or
-//! decrypted unless it is. A chunk is decrypted only after its tag was checked, so no caller ever sees plaintext
-//! of a wrong tag. Comparisons of secrets take the same time for every content. Yes and no of a security decision
-//! are codewords that differ in all 32 bits ([`Decision`]) and are looked at twice, which makes a single skipped
-//! instruction or flipped bit refuse. Keys are wiped when dropped, and cannot be copied or printed. Not defended: power and
-//! electromagnetic analysis of AES (the ARMv8 instructions have constant time, not constant power), whoever
-//! reads secure RAM while a stage runs, and copies that the compiler spills to the stack (a stage wipes its
-//! whole working memory before it hands over). Verification is not constant-time and need not be: its inputs
-//! are public.
+//! ciphertext. Nothing of that may panic in Kiln's own code, allocate without bound, or come out as verified
+//! or decrypted unless it is. A chunk is decrypted only after its tag was checked, so no caller ever sees
+//! plaintext of a wrong tag. Comparisons of secrets take the same time for every content. Yes and no of a
+//! security decision are codewords that differ in all 32 bits ([`Decision`]) and are looked at twice, which
+//! makes a single skipped instruction or flipped bit refuse. Keys are wiped when dropped, and cannot be
+//! copied or printed. Not defended: power and electromagnetic analysis of AES (the ARMv8 instructions have
+//! constant time, not constant power), whoever reads secure RAM while a stage runs, and copies that the
+//! compiler spills to the stack (a stage wipes its whole working memory before it hands over). Verification
+//! is not constant-time and need not be: its inputs are public.
 //!
 //! # Panics
 //!
-//! Kiln's code has none. `p256` and `crypto-bigint` keep a few bounds checks and `expect`s which no input reaches
-//! but which the compiler cannot remove; the public entry points are not inlined, so that whatever reaches
-//! `core::panicking` in a linked stage does so through a function of this crate.
+//! Kiln's code has none. `p256` and `crypto-bigint` keep a few bounds checks and `expect`s which no input
+//! reaches but which the compiler cannot remove; the public entry points are not inlined, so that whatever
+//! reaches `core::panicking` in a linked stage does so through a function of this crate.
 #![no_std]
 #![forbid(unsafe_code)]
 

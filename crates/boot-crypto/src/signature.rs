@@ -4,8 +4,9 @@ use crate::{Decision, Digest};
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
 
-/// Verifies an ECDSA signature over P-256 with SHA-256. `public_key` is x followed by y, `signature` is r followed
-/// by s, each 32 bytes big-endian. A key that is no point of the curve refuses, as does r or s out of range.
+/// Verifies an ECDSA signature over P-256 with SHA-256. `public_key` is x followed by y, `signature` is r
+/// followed by s, each 32 bytes big-endian. A key that is no point of the curve refuses, as does r or s out
+/// of range.
 #[inline(never)]
 pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
     let (x, y) = public_key.split_at(32);
@@ -21,8 +22,8 @@ pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]
     Decision::from_bool(key.verify_prehash(digest, &signature).is_ok())
 }
 
-/// Verifies an RSASSA-PSS signature with SHA-256, MGF1-SHA-256 and a salt of 32 bytes. `modulus` is big-endian and of
-/// exactly 3072 or 4096 bits; the public exponent is 65537. Any other key refuses.
+/// Verifies an RSASSA-PSS signature with SHA-256, MGF1-SHA-256 and a salt of 32 bytes. `modulus` is
+/// big-endian and of exactly 3072 or 4096 bits; the public exponent is 65537. Any other key refuses.
 #[cfg(feature = "rsa")]
 #[inline(never)]
 pub fn ps256_verify(modulus: &[u8], digest: &Digest, signature: &[u8]) -> Decision {

@@ -1,12 +1,12 @@
 //! The published test keys and secrets, by value.
 //!
-//! Everybody knows their private halves. A stage on anything but a development die, and a tool in a production
-//! profile, refuses them whatever name they go by.
+//! Everybody knows their private halves. A stage on anything but a development die, and a tool in a
+//! production profile, refuses them whatever name they go by.
 
 use crate::{Digest, equal};
 
-/// SHA-256 of every published test value: of the COSE_Key encoding for a public key (its RFC 9679 thumbprint), of the
-/// bytes for a symmetric secret.
+/// SHA-256 of every published test value: of the COSE_Key encoding for a public key (its RFC 9679
+/// thumbprint), of the bytes for a symmetric secret.
 pub const DIGESTS: &[Digest] = &[
     hex(b"13eda4d61b184e7f6ceffaf87e13fc1befabfd032839ca71c847de4f5d78d166"), // owner root
     hex(b"d4a079cf364f15e7699e3dcd43807f9d9df7af1fcb1bce491ee31b05b6dfb809"), // role boot

@@ -1,8 +1,9 @@
 //! Translation tables and what turns the MMU on.
 //!
-//! One address space, identity mapped, of 16 GiB: a level 1 table of 16 entries of 1 GiB, the first of which is a
-//! level 2 table of 2 MiB blocks that holds everything but DRAM. Both are constants of the image, so that no code
-//! runs before they exist. See Arm ARM, D8 (VMSAv8-64).
+//! Addresses are mapped to themselves. What lies below 256 MiB (flash, devices, secure RAM) is mapped in blocks of
+//! 2 MiB by a level 2 table of 128 entries; stage0, which needs no more, starts its walks there. A stage that needs
+//! DRAM starts them at a level 1 table of 16 entries of 1 GiB, of which that table is the first. The tables are
+//! constants of the image, so that no code runs before they exist. See Arm ARM, D8 (VMSAv8-64).
 
 use aarch64_cpu::registers::{MAIR_EL1, SCTLR_EL3, TCR_EL2};
 use memory_map::{GIB, MIB, Region};
@@ -47,25 +48,44 @@ impl Kind {
     }
 }
 
-/// The level 2 table of a stage: everything below 1 GiB. The linker script places it where the level 1 table was
-/// told that it lies; a stage defines both with [`tables!`](crate::tables).
-#[repr(C, align(4096))]
-pub struct Level2([u64; 512]);
+/// The level 2 table of a stage: everything below [`LOW`].
+#[repr(C, align(1024))]
+pub struct Level2([u64; 128]);
 
-/// The level 1 table of a stage.
+/// The level 1 table of a stage that reaches DRAM.
 #[repr(C, align(128))]
 pub struct Level1([u64; 16]);
 
-/// Defines the running stage's translation tables.
+/// End of what a level 2 table maps.
+const LOW: u64 = 256 * MIB;
+
+/// Bits of an address that a walk from the level 2 table resolves, and from the level 1 table.
+const LOW_BITS: u64 = 28;
+const FULL_BITS: u64 = 34;
+
+/// Defines the running stage's translation tables, which its linker script places: `tables!(level2)`, or
+/// `tables!(level1, level2)` for a stage that reaches DRAM.
 #[macro_export]
 macro_rules! tables {
+    ($level2:expr) => {
+        $crate::tables!(@ kiln_tables: $crate::mmu::Level2 = $level2, $crate::mmu::TCR_LOW);
+    };
     ($level1:expr, $level2:expr) => {
+        $crate::tables!(@ kiln_tables: $crate::mmu::Level1 = $level1, $crate::mmu::TCR_FULL);
         const _: () = {
-            #[unsafe(export_name = "kiln_level1")]
-            static LEVEL1: $crate::mmu::Level1 = $level1;
             #[unsafe(export_name = "kiln_level2")]
             #[unsafe(link_section = ".level2")]
             static LEVEL2: $crate::mmu::Level2 = $level2;
+        };
+    };
+    (@ kiln_tables: $type:ty = $first:expr, $tcr:expr) => {
+        const _: () = {
+            #[unsafe(export_name = "kiln_tables")]
+            #[unsafe(link_section = ".tables")]
+            static TABLES: $type = $first;
+            #[unsafe(export_name = "kiln_tcr")]
+            #[unsafe(link_section = ".tcr")]
+            static TCR: u64 = $tcr;
         };
     };
 }
@@ -96,13 +116,13 @@ impl Level1 {
 impl Level2 {
     /// Makes a table that maps nothing.
     pub const fn new() -> Self {
-        Self([0; 512])
+        Self([0; 128])
     }
 
-    /// Maps `region` in blocks of 2 MiB. It must lie below 1 GiB, on block boundaries, and not be mapped yet.
+    /// Maps `region` in blocks of 2 MiB. It must lie below 256 MiB, on block boundaries, and not be mapped yet.
     pub const fn map(mut self, region: Region, kind: Kind) -> Self {
         assert!(region.base.is_multiple_of(2 * MIB) && region.size.is_multiple_of(2 * MIB));
-        assert!(region.end() <= GIB);
+        assert!(region.end() <= LOW);
         let mut address = region.base;
         while address < region.end() {
             let entry = &mut self.0[(address / (2 * MIB)) as usize];
@@ -125,17 +145,23 @@ pub(crate) const MAIR: u64 = MAIR_EL1::Attr0_Device::nonGathering_nonReordering_
     | MAIR_EL1::Attr1_Normal_Outer::WriteBack_NonTransient_ReadWriteAlloc.value
     | MAIR_EL1::Attr1_Normal_Inner::WriteBack_NonTransient_ReadWriteAlloc.value;
 
-/// `TCR_EL3`, which has the fields of `TCR_EL2`: 34-bit addresses (so that the walk starts at level 1 with 16
-/// entries), 4 KiB granule, walks through inner shareable write-back memory, 36-bit physical addresses. Bits 23
-/// and 31 are RES1.
-pub(crate) const TCR: u64 = TCR_EL2::T0SZ.val(64 - 34).value
-    | TCR_EL2::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
-    | TCR_EL2::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
-    | TCR_EL2::SH0::Inner.value
-    | TCR_EL2::TG0::KiB_4.value
-    | TCR_EL2::PS::Bits_36.value
-    | (1 << 23)
-    | (1 << 31);
+/// `TCR_EL3` for walks from the level 2 table.
+pub const TCR_LOW: u64 = tcr(LOW_BITS);
+/// `TCR_EL3` for walks from the level 1 table.
+pub const TCR_FULL: u64 = tcr(FULL_BITS);
+
+/// `TCR_EL3`, which has the fields of `TCR_EL2`: 4 KiB granule, walks through inner shareable write-back memory,
+/// 36-bit physical addresses. Bits 23 and 31 are RES1.
+const fn tcr(address_bits: u64) -> u64 {
+    TCR_EL2::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
+        | TCR_EL2::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
+        | TCR_EL2::SH0::Inner.value
+        | TCR_EL2::TG0::KiB_4.value
+        | TCR_EL2::PS::Bits_36.value
+        | (1 << 23)
+        | (1 << 31)
+        | (64 - address_bits)
+}
 
 /// RES1 bits of `SCTLR_EL3`: 4, 5, 11, 16, 18, 22, 23, 28 and 29.
 const SCTLR_RES1: u64 = 0x30C5_0830;
@@ -153,10 +179,11 @@ macro_rules! mmu_on {
     () => {
         "ldr x9, ={mair}
         msr mair_el3, x9
-        ldr x9, ={tcr}
+        adrp x9, kiln_tcr
+        ldr x9, [x9, :lo12:kiln_tcr]
         msr tcr_el3, x9
-        adrp x9, kiln_level1
-        add x9, x9, :lo12:kiln_level1
+        adrp x9, kiln_tables
+        add x9, x9, :lo12:kiln_tables
         msr ttbr0_el3, x9
         msr cptr_el3, xzr
         tlbi alle3

@@ -79,7 +79,6 @@ kiln_reset:
     b 9b
     .ltorg",
     mair = const mmu::MAIR,
-    tcr = const mmu::TCR,
     sctlr_off = const mmu::SCTLR_OFF,
     sctlr_on = const mmu::SCTLR_ON,
     max_cores = const MAX_CORES,

@@ -63,7 +63,6 @@ kiln_start_secondary:
     b {secondary}
     .ltorg",
     mair = const mmu::MAIR,
-    tcr = const mmu::TCR,
     sctlr_off = const mmu::SCTLR_OFF,
     sctlr_on = const mmu::SCTLR_ON,
     secondary = sym cores::secondary,

@@ -19,15 +19,9 @@ macro_rules! codes {
             /// Every code, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Returns the stable name, in kebab case.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// Returns the cause: one line without a full stop.
-            pub const fn cause(self) -> &'static str {
-                match self { $(Self::$variant => $cause,)* }
-            }
+            /// A line for each code: number, name and cause. One text is smaller in a stage than a table of
+            /// pointers, or than a `match`.
+            const LINES: &'static str = concat!($(stringify!($number), " ", $name, ":", $cause, "\n"),*);
 
             /// Returns the cure: what a person does next. For hosts; a stage does not print it.
             pub const fn cure(self) -> &'static str {
@@ -49,6 +43,30 @@ impl FailCode {
         [b'K', digit(n / 1000), digit(n / 100), digit(n / 10), digit(n)]
     }
 
+    /// Returns the stable name, in kebab case.
+    pub fn name(self) -> &'static str {
+        self.texts().0
+    }
+
+    /// Returns the cause: one line without a full stop.
+    pub fn cause(self) -> &'static str {
+        self.texts().1
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
+        let mut rest = Self::LINES;
+        while let Some((line, after)) = cut(rest, b'\n') {
+            rest = after;
+            if let Some((number, texts)) = cut(line, b' ')
+                && number.bytes().fold(0, |n, digit| n * 10 + u16::from(digit & 15)) == self.number()
+            {
+                return cut(texts, b':').unwrap_or_default();
+            }
+        }
+        // Not reached: the macro writes each code and its line from one row.
+        ("", "")
+    }
+
     /// Finds a code by number.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.number() == number)
@@ -63,6 +81,13 @@ impl FailCode {
             Err(_) => Self::ALL.iter().copied().find(|code| code.name() == text),
         }
     }
+}
+
+/// Cuts `text` at the first `at`, an ASCII character, which goes to neither side. Free of panics, which the
+/// pattern methods of `str` are not.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let (before, after) = text.split_at_checked(text.bytes().position(|byte| byte == at)?)?;
+    Some((before, after.split_at_checked(1)?.1))
 }
 
 const fn digit(n: u16) -> u8 {

@@ -20,7 +20,7 @@ pub const FLASH_BLOCK: u64 = 256 * KIB;
 pub const FLASH_WRITE_BUFFER: u64 = 2 * KIB;
 
 /// stage0, in place: the stand-in for a mask ROM. A bigger stage0 fails the build.
-pub const STAGE0_ROM: Region = FLASH0.part(0, 128 * KIB);
+pub const STAGE0_ROM: Region = FLASH0.part(0, 64 * KIB);
 /// The part of flash0 that stage0 maps executable: one MMU block, which holds nothing but stage0.
 pub const STAGE0_EXECUTABLE: Region = FLASH0.part(0, 2 * MIB);
 /// Boot slot A, the primary one.

@@ -13,8 +13,8 @@ pub struct OpenedImage {
     pub plain: Vec<u8>,
 }
 
-/// Verifies and decrypts a boot slot as stage0 of a die with this root would, at rollback floor 0 and with test keys
-/// admitted.
+/// Verifies and decrypts a boot slot as stage0 of a die with this root would, at rollback floor 0 and with
+/// test keys admitted.
 ///
 /// # Errors
 /// Why the device would refuse it.
@@ -23,8 +23,8 @@ pub fn open_boot_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Resu
     open(slot, info, board, Kind::Stage2, root, key)
 }
 
-/// Verifies and decrypts an OS slot as stage2 of a die with this root would: the bundle first, then every object that
-/// it names. The first image returned is the bundle.
+/// Verifies and decrypts an OS slot as stage2 of a die with this root would: the bundle first, then every
+/// object that it names. The first image returned is the bundle.
 ///
 /// # Errors
 /// Why the device would refuse it.

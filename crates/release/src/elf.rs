@@ -5,8 +5,8 @@ use object::elf::{EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PT_LOAD};
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-/// Longest flat binary: a gap between two segments is filled with zeros, and one this wide is a mistake in a linker
-/// script.
+/// Longest flat binary: a gap between two segments is filled with zeros, and one this wide is a mistake in a
+/// linker script.
 const MAX_FLAT: u64 = 64 * memory_map::MIB;
 
 /// A binary as it lies in memory.

@@ -7,8 +7,8 @@
 //!  inspect, open_boot_slot, open_os_slot          what a slot holds; what a device would make of it
 //! ```
 //!
-//! A [`Profile`] decides about the published test keys: `Development` uses them, `Production` refuses every one of
-//! them by value, whatever it is called.
+//! A [`Profile`] decides about the published test keys: `Development` uses them, `Production` refuses every
+//! one of them by value, whatever it is called.
 #![forbid(unsafe_code)]
 
 mod check;

@@ -74,8 +74,8 @@ impl OsRelease {
         Ok(Self { bundle, objects, compression: parts.compression })
     }
 
-    /// Makes the content of an OS slot: the bundle, then its objects, each sealed under `key` with its own data key and
-    /// each on a 4096-byte boundary.
+    /// Makes the content of an OS slot: the bundle, then its objects, each sealed under `key` with its own
+    /// data key and each on a 4096-byte boundary.
     ///
     /// # Errors
     /// A payload that needs more chunks than the metadata holds.

@@ -15,8 +15,8 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Refuses a published test value in the production profile. `digest` is the thumbprint of a public key or the
-    /// SHA-256 of a symmetric secret, `what` names it for the error.
+    /// Refuses a published test value in the production profile. `digest` is the thumbprint of a public key
+    /// or the SHA-256 of a symmetric secret, `what` names it for the error.
     ///
     /// # Errors
     /// [`Error::TestKey`].
@@ -121,8 +121,8 @@ impl Owner {
         self.sign_as(role, facts, plain)
     }
 
-    /// Signs a payload with the key of `role`, whether or not that role owns the kind: what a device refuses with
-    /// `role-wrong`. For tests of devices.
+    /// Signs a payload with the key of `role`, whether or not that role owns the kind: what a device refuses
+    /// with `role-wrong`. For tests of devices.
     ///
     /// # Errors
     /// As [`Owner::sign`].

@@ -1,7 +1,8 @@
 //! The published test keys and secrets of development dies.
 //!
 //! Everybody can sign with these: each is the SHA-256 of a label that says so, and the RSA key lies in the
-//! repository. [`boot_crypto::test_keys`] lists them by value, and everything but a development die refuses them.
+//! repository. [`boot_crypto::test_keys`] lists them by value, and everything but a development die refuses
+//! them.
 
 use crate::{DieSecrets, Error, Owner, Profile, RoleKey};
 use boot_crypto::host::{Es256Key, Ps256Key};

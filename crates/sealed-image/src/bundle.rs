@@ -1,9 +1,8 @@
 //! The payload of a bundle: which objects belong together.
 
-use crate::cbor::{self, Canonical, Writer};
+use crate::cbor::{self, Decode, Reader};
 use crate::{Error, Kind, Part};
 use boot_crypto::Digest;
-use minicbor::Decoder;
 
 /// Most objects of a bundle.
 pub const MAX_OBJECTS: usize = 8;
@@ -33,8 +32,8 @@ impl<'a> Bundle<'a> {
     /// Parses the payload of a bundle, already decrypted and known to be signed.
     ///
     /// # Errors
-    /// Anything but the one encoding of at most 8 objects of different known kinds, a kernel and a device tree among
-    /// them, and a printable command line.
+    /// Anything but the one encoding of at most 8 objects of different known kinds, a kernel and a device
+    /// tree among them, and a printable command line.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Error> {
         let bundle: Self =
             cbor::parse_exact(payload).map_err(|offset| Error::Malformed { part: Part::Bundle, offset })?;
@@ -72,7 +71,13 @@ impl<'a> Bundle<'a> {
     /// Encodes the payload.
     #[cfg(feature = "host")]
     pub fn encode(&self) -> std::vec::Vec<u8> {
-        cbor::to_vec(self)
+        cbor::encode(|e| {
+            e.map(3)?.u8(1)?.array(self.objects().count() as u64)?;
+            for object in self.objects() {
+                e.array(2)?.u8(object.kind.number())?.bytes(object.manifest_digest)?;
+            }
+            e.u8(2)?.str(self.cmdline)?.u8(3)?.u32(self.rollback_index)?.ok()
+        })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -100,31 +105,20 @@ fn printable(text: &str) -> bool {
     text.len() <= MAX_CMDLINE && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-impl<'b> Canonical<'b> for Bundle<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 3)?;
-        cbor::int(d, 1)?;
+impl<'b> Decode<'b> for Bundle<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.map(3)?;
+        r.key(1)?;
         let mut objects = [None; MAX_OBJECTS];
-        let count = usize::try_from(cbor::array_len(d)?).ok()?;
-        if count > objects.len() {
-            return None;
-        }
+        let count = r.array_up_to(objects.len())?;
         for object in objects.iter_mut().take(count) {
-            cbor::array(d, 2)?;
-            let kind = Kind::from_number(cbor::uint(d)?)?;
-            *object = Some(BundleObject { kind, manifest_digest: cbor::fixed(d)? });
+            r.array(2)?;
+            let kind = Kind::from_number(r.uint()?)?;
+            *object = Some(BundleObject { kind, manifest_digest: r.fixed()? });
         }
-        cbor::int(d, 2)?;
-        let cmdline = cbor::text(d).filter(|text| printable(text))?;
-        cbor::int(d, 3)?;
-        Some(Self { objects, cmdline, rollback_index: cbor::uint(d)? })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(3).uint(1).array(self.objects().count() as u64);
-        for object in self.objects() {
-            e.array(2).uint(u64::from(object.kind.number())).bytes(object.manifest_digest);
-        }
-        e.uint(2).text(self.cmdline).uint(3).uint(u64::from(self.rollback_index));
+        r.key(2)?;
+        let cmdline = r.text().filter(|text| printable(text))?;
+        r.key(3)?;
+        Some(Self { objects, cmdline, rollback_index: r.uint()? })
     }
 }

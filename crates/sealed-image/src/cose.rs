@@ -1,22 +1,37 @@
 //! COSE (RFC 9052): keys, COSE_Sign1 and COSE_Sign, in the one shape that Kiln writes.
 
-use crate::cbor::{self, Canonical, Writer, digest_of};
-use boot_crypto::Digest;
-use minicbor::Decoder;
+use crate::cbor::{self, Decode, Reader, hash_bytes};
+use boot_crypto::{Digest, Sha256};
 
 /// Most delegation certificates, and so most signatures, of an image.
 pub const MAX_SIGNATURES: usize = 4;
 
-const TAG_SIGN: u64 = 98;
-const TAG_SIGN1: u64 = 18;
-const HEADER_ALG: i8 = 1;
-const HEADER_CONTENT_TYPE: i8 = 3;
-const HEADER_KID: i8 = 4;
-const DELEGATION_TYPE: &str = "application/kiln-delegation+cbor";
-/// The protected header of every COSE_Sign: the content type `application/kiln-manifest+cbor`.
-pub(crate) const MANIFEST_PROTECTED: &[u8] = b"\xA1\x03\x78\x1Eapplication/kiln-manifest+cbor";
-/// RSA public exponent 65537.
-const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+// Everything about these structures that is constant, as it is encoded.
+
+/// COSE_Key up to x: key type EC2, curve P-256.
+const P256_X: &[u8] = b"\xA4\x01\x02\x20\x01\x21\x58\x20";
+/// Between x and y.
+const P256_Y: &[u8] = b"\x22\x58\x20";
+/// COSE_Key up to the modulus: key type RSA.
+const RSA_MODULUS: &[u8] = b"\xA3\x01\x03\x20";
+/// After the modulus: public exponent 65537.
+const RSA_EXPONENT: &[u8] = b"\x21\x43\x01\x00\x01";
+/// Tag COSE_Sign1, array of four.
+const SIGN1: &[u8] = b"\xD2\x84";
+/// Protected header of a certificate up to the key id: ES256, content type.
+const SIGN1_PROTECTED: &[u8] = b"\xA3\x01\x26\x03\x78\x20application/kiln-delegation+cbor\x04\x58\x20";
+/// Tag COSE_Sign, array of four.
+const SIGN: &[u8] = b"\xD8\x62\x84";
+/// Protected header of every COSE_Sign: content type.
+const SIGN_PROTECTED: &[u8] = b"\xA1\x03\x78\x1Eapplication/kiln-manifest+cbor";
+/// Protected header of a COSE_Signature up to the algorithm.
+const SIGNER_ALGORITHM: &[u8] = b"\xA2\x01";
+/// After the algorithm, up to the key id.
+const SIGNER_KID: &[u8] = b"\x04\x58\x20";
+/// Empty unprotected header.
+const UNPROTECTED: &[u8] = b"\xA0";
+/// No external associated data.
+const NO_EXTERNAL: &[u8] = b"\x40";
 
 /// A signature algorithm, by its number in the COSE registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +43,18 @@ pub enum Algorithm {
     Ps256 = -37,
 }
 
-impl Algorithm {
-    fn decode(d: &mut Decoder<'_>) -> Option<Self> {
-        match cbor::uint::<i8>(d)? {
-            -7 => Some(Self::Es256),
-            -37 => Some(Self::Ps256),
+impl<'b> Decode<'b> for Algorithm {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        match r.negative()? {
+            6 => Some(Self::Es256),
+            36 => Some(Self::Ps256),
             _ => None,
         }
     }
 }
 
-/// A public key: the required members of a COSE_Key and no others, so that the hash of its encoding is its RFC 9679
-/// thumbprint.
+/// A public key: the required members of a COSE_Key and no others, so that the hash of its encoding is its RFC
+/// 9679 thumbprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublicKey<'a> {
     /// P-256: x followed by y, 32 bytes each.
@@ -51,7 +66,19 @@ pub enum PublicKey<'a> {
 impl PublicKey<'_> {
     /// Returns the SHA-256 of the key's COSE_Key encoding: its name everywhere in Kiln, fuses included.
     pub fn thumbprint(&self) -> Digest {
-        digest_of(|e| self.encode(e))
+        let mut hash = Sha256::new();
+        match self {
+            Self::P256(key) => {
+                let (x, y) = key.split_at(32);
+                [P256_X, x, P256_Y, y].into_iter().for_each(|part| hash.update(part));
+            }
+            Self::Rsa(modulus) => {
+                hash.update(RSA_MODULUS);
+                hash_bytes(&mut hash, modulus);
+                hash.update(RSA_EXPONENT);
+            }
+        }
+        hash.finish()
     }
 
     /// Returns the one algorithm that the key is used with.
@@ -63,45 +90,21 @@ impl PublicKey<'_> {
     }
 }
 
-impl<'b> Canonical<'b> for PublicKey<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        let pairs = cbor::map_len(d)?;
-        cbor::int(d, 1)?;
-        match (pairs, cbor::uint::<u8>(d)?) {
-            (4, 2) => {
-                cbor::int(d, -1)?;
-                cbor::int(d, 1)?;
-                cbor::int(d, -2)?;
-                let x = cbor::fixed::<32>(d)?;
-                cbor::int(d, -3)?;
-                let y = cbor::fixed::<32>(d)?;
-                let mut key = [0; 64];
-                key.iter_mut().zip(x.iter().chain(y)).for_each(|(to, from)| *to = *from);
-                Some(Self::P256(key))
-            }
-            (3, 3) => {
-                cbor::int(d, -1)?;
-                let modulus = cbor::bytes(d)?;
-                cbor::int(d, -2)?;
-                let exponent = cbor::bytes(d)?;
-                let full_length = modulus.first().is_some_and(|byte| byte & 0x80 != 0);
-                let known = matches!(modulus.len(), 384 | 512) && full_length && *exponent == RSA_EXPONENT;
-                known.then_some(Self::Rsa(modulus))
-            }
-            _ => None,
+impl<'b> Decode<'b> for PublicKey<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        if r.literal(P256_X).is_some() {
+            let x = r.raw::<32>()?;
+            r.literal(P256_Y)?;
+            let y = r.raw::<32>()?;
+            let mut key = [0; 64];
+            key.iter_mut().zip(x.iter().chain(y)).for_each(|(to, from)| *to = *from);
+            return Some(Self::P256(key));
         }
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        match self {
-            Self::P256(key) => {
-                let (x, y) = key.split_at(32);
-                e.map(4).int(1).int(2).int(-1).int(1).int(-2).bytes(x).int(-3).bytes(y);
-            }
-            Self::Rsa(modulus) => {
-                e.map(3).int(1).int(3).int(-1).bytes(modulus).int(-2).bytes(&RSA_EXPONENT);
-            }
-        }
+        r.literal(RSA_MODULUS)?;
+        let modulus = r.bytes()?;
+        r.literal(RSA_EXPONENT)?;
+        let full_length = modulus.first().is_some_and(|byte| byte & 0x80 != 0);
+        (matches!(modulus.len(), 384 | 512) && full_length).then_some(Self::Rsa(modulus))
     }
 }
 
@@ -114,47 +117,28 @@ pub(crate) struct SignatureEntry<'a> {
     pub(crate) signature: &'a [u8],
 }
 
+impl<'b> Decode<'b> for SignatureEntry<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.array(3)?;
+        let protected = r.bytes()?;
+        let SignerHeader { algorithm, kid } = cbor::parse_exact(protected).ok()?;
+        r.literal(UNPROTECTED)?;
+        Some(Self { protected, algorithm, kid, signature: r.bytes()? })
+    }
+}
+
 /// The protected header of a COSE_Signature: algorithm and thumbprint of the key.
-pub(crate) struct SignerHeader<'a> {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) kid: &'a Digest,
+struct SignerHeader<'a> {
+    algorithm: Algorithm,
+    kid: &'a Digest,
 }
 
-impl<'b> Canonical<'b> for SignerHeader<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 2)?;
-        cbor::int(d, HEADER_ALG)?;
-        let algorithm = Algorithm::decode(d)?;
-        cbor::int(d, HEADER_KID)?;
-        Some(Self { algorithm, kid: cbor::fixed(d)? })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(2).int(HEADER_ALG).int(self.algorithm as i8).int(HEADER_KID).bytes(self.kid);
-    }
-}
-
-/// The protected header of a delegation's COSE_Sign1: algorithm (ES256), content type, thumbprint of the root.
-pub(crate) struct RootHeader<'a> {
-    pub(crate) kid: &'a Digest,
-}
-
-impl<'b> Canonical<'b> for RootHeader<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 3)?;
-        cbor::int(d, HEADER_ALG)?;
-        cbor::int(d, Algorithm::Es256 as i8)?;
-        cbor::int(d, HEADER_CONTENT_TYPE)?;
-        if cbor::text(d)? != DELEGATION_TYPE {
-            return None;
-        }
-        cbor::int(d, HEADER_KID)?;
-        Some(Self { kid: cbor::fixed(d)? })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(3).int(HEADER_ALG).int(Algorithm::Es256 as i8);
-        e.int(HEADER_CONTENT_TYPE).text(DELEGATION_TYPE).int(HEADER_KID).bytes(self.kid);
+impl<'b> Decode<'b> for SignerHeader<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.literal(SIGNER_ALGORITHM)?;
+        let algorithm = Algorithm::decode(r)?;
+        r.literal(SIGNER_KID)?;
+        Some(Self { algorithm, kid: r.raw()? })
     }
 }
 
@@ -176,47 +160,30 @@ impl<'a> UntrustedSigned<'a> {
     }
 }
 
-/// Hashes the Sig_structure of a COSE_Signature over a manifest.
-pub(crate) fn sign_digest(protected: &[u8], payload: &[u8]) -> Digest {
-    digest_of(|e| {
-        e.array(5).text("Signature").bytes(MANIFEST_PROTECTED).bytes(protected);
-        e.bytes(&[]).bytes(payload);
-    })
-}
-
-impl<'b> Canonical<'b> for UntrustedSigned<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::tag(d, TAG_SIGN)?;
-        cbor::array(d, 4)?;
-        if cbor::bytes(d)? != MANIFEST_PROTECTED {
-            return None;
-        }
-        cbor::map(d, 0)?;
-        let payload = cbor::bytes(d)?;
-        let count = usize::try_from(cbor::array_len(d)?).ok()?;
+impl<'b> Decode<'b> for UntrustedSigned<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.literal(SIGN)?;
+        (r.bytes()? == SIGN_PROTECTED).then_some(())?;
+        r.literal(UNPROTECTED)?;
+        let payload = r.bytes()?;
         let mut entries = [None; MAX_SIGNATURES];
-        if count == 0 || count > entries.len() {
-            return None;
-        }
+        let count = r.array_up_to(entries.len()).filter(|count| *count > 0)?;
         for entry in entries.iter_mut().take(count) {
-            cbor::array(d, 3)?;
-            let protected = cbor::bytes(d)?;
-            let header: SignerHeader<'_> = cbor::parse_exact(protected).ok()?;
-            cbor::map(d, 0)?;
-            let signature = cbor::bytes(d)?;
-            *entry =
-                Some(SignatureEntry { protected, algorithm: header.algorithm, kid: header.kid, signature });
+            *entry = Some(SignatureEntry::decode(r)?);
         }
         Some(Self { payload, entries })
     }
+}
 
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.tag(TAG_SIGN).array(4).bytes(MANIFEST_PROTECTED).map(0);
-        e.bytes(self.payload).array(self.entries().count() as u64);
-        for entry in self.entries() {
-            e.array(3).bytes(entry.protected).map(0).bytes(entry.signature);
-        }
-    }
+/// Hashes the Sig_structure of a COSE_Signature over a manifest.
+pub(crate) fn sign_digest(protected: &[u8], payload: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"\x85\x69Signature");
+    hash_bytes(&mut hash, SIGN_PROTECTED);
+    hash_bytes(&mut hash, protected);
+    hash.update(NO_EXTERNAL);
+    hash_bytes(&mut hash, payload);
+    hash.finish()
 }
 
 /// A delegation certificate (COSE_Sign1): the shape only, nothing is verified.
@@ -235,26 +202,22 @@ impl UntrustedCertificate<'_> {
     }
 }
 
-/// Hashes the Sig_structure of a delegation's COSE_Sign1.
-pub(crate) fn sign1_digest(protected: &[u8], payload: &[u8]) -> Digest {
-    digest_of(|e| {
-        e.array(4).text("Signature1").bytes(protected).bytes(&[]).bytes(payload);
-    })
+impl<'b> Decode<'b> for UntrustedCertificate<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.literal(SIGN1)?;
+        let protected = r.bytes()?;
+        let root = protected.strip_prefix(SIGN1_PROTECTED)?.try_into().ok()?;
+        r.literal(UNPROTECTED)?;
+        Some(Self { protected, root, payload: r.bytes()?, signature: r.fixed()? })
+    }
 }
 
-impl<'b> Canonical<'b> for UntrustedCertificate<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::tag(d, TAG_SIGN1)?;
-        cbor::array(d, 4)?;
-        let protected = cbor::bytes(d)?;
-        let header: RootHeader<'_> = cbor::parse_exact(protected).ok()?;
-        cbor::map(d, 0)?;
-        let payload = cbor::bytes(d)?;
-        Some(Self { protected, root: header.kid, payload, signature: cbor::fixed(d)? })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.tag(TAG_SIGN1).array(4).bytes(self.protected).map(0);
-        e.bytes(self.payload).bytes(self.signature);
-    }
+/// Hashes the Sig_structure of a delegation's COSE_Sign1.
+pub(crate) fn sign1_digest(protected: &[u8], payload: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"\x84\x6ASignature1");
+    hash_bytes(&mut hash, protected);
+    hash.update(NO_EXTERNAL);
+    hash_bytes(&mut hash, payload);
+    hash.finish()
 }

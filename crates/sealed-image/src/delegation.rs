@@ -1,9 +1,10 @@
 //! What the owner root lets other keys sign.
 
-use crate::cbor::{self, Canonical, Writer};
+#[cfg(feature = "host")]
+use crate::cbor;
+use crate::cbor::{Decode, Reader};
 use crate::cose::{MAX_SIGNATURES, PublicKey, UntrustedCertificate};
 use crate::{Kind, Role, Version};
-use minicbor::Decoder;
 
 /// Most boards that one certificate lists.
 pub const MAX_BOARDS: usize = 8;
@@ -68,48 +69,53 @@ impl<'a> Grant<'a> {
     }
 }
 
-impl<'b> Canonical<'b> for Grant<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 6)?;
-        cbor::int(d, 1)?;
-        let role = Role::from_number(cbor::uint(d)?)?;
-        cbor::int(d, 2)?;
-        let key = PublicKey::decode(d)?;
-        cbor::int(d, 3)?;
-        let mut kinds = KindSet::default();
-        for _ in 0..cbor::array_len(d)? {
-            // A kind listed twice encodes differently again, which ends the loop of a huge count as well: every
-            // round reads at least one byte.
-            kinds.0 |= KindSet::bit(Kind::from_number(cbor::uint(d)?)?);
-        }
-        cbor::int(d, 4)?;
-        let mut boards = [""; MAX_BOARDS];
-        let count = usize::try_from(cbor::array_len(d)?).ok()?;
-        if count > boards.len() {
-            return None;
-        }
-        for board in boards.iter_mut().take(count) {
-            *board = cbor::name(d)?;
-        }
-        cbor::int(d, 5)?;
-        let min_version = Version(cbor::uint(d)?);
-        cbor::int(d, 6)?;
-        let max_version = Version(cbor::uint(d)?);
-        Some(Self { role, key, kinds, boards, min_version, max_version })
+#[cfg(feature = "host")]
+impl Grant<'_> {
+    /// Encodes what a certificate says.
+    pub(crate) fn encode(&self) -> std::vec::Vec<u8> {
+        let mut encoded = cbor::encode(|e| e.map(6)?.u8(1)?.u8(self.role.number())?.u8(2)?.ok());
+        encoded.extend(crate::host::encode_key(&self.key));
+        encoded.extend(cbor::encode(|e| {
+            e.u8(3)?.array(self.kinds.iter().count() as u64)?;
+            for kind in self.kinds.iter() {
+                e.u8(kind.number())?;
+            }
+            e.u8(4)?.array(self.boards().count() as u64)?;
+            for board in self.boards() {
+                e.str(board)?;
+            }
+            e.u8(5)?.u64(self.min_version.0)?.u8(6)?.u64(self.max_version.0)?.ok()
+        }));
+        encoded
     }
+}
 
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(6).uint(1).uint(u64::from(self.role.number())).uint(2);
-        self.key.encode(e);
-        e.uint(3).array(self.kinds.iter().count() as u64);
-        for kind in self.kinds.iter() {
-            e.uint(u64::from(kind.number()));
+impl<'b> Decode<'b> for Grant<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.map(6)?;
+        r.key(1)?;
+        let role = Role::from_number(r.uint()?)?;
+        r.key(2)?;
+        let key = PublicKey::decode(r)?;
+        r.key(3)?;
+        let mut kinds = KindSet::default();
+        let mut last = 0;
+        for _ in 0..r.array_up_to(Kind::ALL.len())? {
+            let kind = Kind::from_number(r.uint()?).filter(|kind| kind.number() > last)?;
+            last = kind.number();
+            kinds.0 |= KindSet::bit(kind);
         }
-        e.uint(4).array(self.boards().count() as u64);
-        for board in self.boards() {
-            e.text(board);
+        r.key(4)?;
+        let mut boards = [""; MAX_BOARDS];
+        let count = r.array_up_to(boards.len())?;
+        for board in boards.iter_mut().take(count) {
+            *board = r.name()?;
         }
-        e.uint(5).uint(self.min_version.0).uint(6).uint(self.max_version.0);
+        r.key(5)?;
+        let min_version = Version(r.uint()?);
+        r.key(6)?;
+        let max_version = Version(r.uint()?);
+        Some(Self { role, key, kinds, boards, min_version, max_version })
     }
 }
 
@@ -125,24 +131,14 @@ impl<'a> UntrustedDelegation<'a> {
     }
 }
 
-impl<'b> Canonical<'b> for UntrustedDelegation<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        let items = usize::try_from(cbor::array_len(d)?).ok()?;
-        let root_key = PublicKey::decode(d)?;
+impl<'b> Decode<'b> for UntrustedDelegation<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
         let mut certificates = [None; MAX_SIGNATURES];
-        let count = items.checked_sub(1)?;
-        if count == 0 || count > certificates.len() {
-            return None;
-        }
+        let count = r.array_up_to(certificates.len() + 1)?.checked_sub(1).filter(|count| *count > 0)?;
+        let root_key = PublicKey::decode(r)?;
         for certificate in certificates.iter_mut().take(count) {
-            *certificate = Some(UntrustedCertificate::decode(d)?);
+            *certificate = Some(UntrustedCertificate::decode(r)?);
         }
         Some(Self { root_key, certificates })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.array(self.certificates().count() as u64 + 1);
-        self.root_key.encode(e);
-        self.certificates().for_each(|certificate| certificate.encode(e));
     }
 }

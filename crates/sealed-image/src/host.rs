@@ -1,15 +1,17 @@
 //! Making images: certificates, signatures, sealings.
 //!
-//! A payload is signed once ([`SignedPayload`]) and sealed as often as there are copies: every sealing draws its own salt
-//! and data key, so no two copies share ciphertext. Nothing here judges whether an image makes sense for a device; the
-//! `release` crate does that, and tests make images that do not.
+//! A payload is signed once ([`SignedPayload`]) and sealed as often as there are copies: every sealing draws
+//! its own salt and data key, so no two copies share ciphertext. Nothing here judges whether an image makes
+//! sense for a device; the `release` crate does that, and tests make images that do not.
 
+mod cose;
 mod inspect;
 
+pub use cose::{certify, delegation, encode_key, sign_manifest};
 pub use inspect::Inspected;
 
-use crate::cbor::{self, encode, to_vec};
-use crate::cose::{MAX_SIGNATURES, RootHeader, SignerHeader, sign_digest, sign1_digest};
+use crate::cbor;
+use crate::cose::MAX_SIGNATURES;
 use crate::header::{HEADER_BYTES, Header, MAX_METADATA, PAYLOAD_ALIGN};
 use crate::opener::{chunk_aad, chunk_nonce};
 use crate::sealing::seal_record;
@@ -102,64 +104,9 @@ impl From<Error> for SealError {
     }
 }
 
-/// Encodes a public key as COSE_Key.
-pub fn encode_key(key: &PublicKey<'_>) -> Vec<u8> {
-    to_vec(key)
-}
-
 /// Encodes what a delegation certificate says.
 pub fn encode_grant(grant: &Grant<'_>) -> Vec<u8> {
-    to_vec(grant)
-}
-
-/// Makes a delegation certificate: a COSE_Sign1 by the root over the encoded grant.
-///
-/// # Errors
-/// The signer's, and a root that is not P-256.
-pub fn certify(root: &dyn Signer, grant: &[u8]) -> Result<Vec<u8>, SealError> {
-    if !matches!(root.public_key(), PublicKey::P256(_)) {
-        return Err(SealError::RootAlgorithm);
-    }
-    let protected = to_vec(&RootHeader { kid: &root.public_key().thumbprint() });
-    let signature = root.sign(&sign1_digest(&protected, grant)).map_err(SealError::Signer)?;
-    Ok(encode(|e| {
-        e.tag(18).array(4).bytes(&protected).map(0).bytes(grant).bytes(&signature);
-    }))
-}
-
-/// Makes the delegation part of an image from the root's public key and its certificates.
-pub fn delegation(root: &PublicKey<'_>, certificates: &[Vec<u8>]) -> Vec<u8> {
-    let mut part = encode(|e| {
-        e.array(certificates.len() as u64 + 1);
-    });
-    part.extend(to_vec(root));
-    certificates.iter().for_each(|certificate| part.extend(certificate));
-    part
-}
-
-/// Makes the manifest part of an image: a COSE_Sign over the encoded manifest, signed in the order of the
-/// certificates.
-///
-/// # Errors
-/// The signers', and none or too many of them.
-pub fn sign_manifest(manifest: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>, SealError> {
-    if signers.is_empty() || signers.len() > MAX_SIGNATURES {
-        return Err(SealError::SignerCount { found: signers.len() });
-    }
-    let mut signatures = Vec::new();
-    for signer in signers {
-        let key = signer.public_key();
-        let protected = to_vec(&SignerHeader { algorithm: key.algorithm(), kid: &key.thumbprint() });
-        let signature = signer.sign(&sign_digest(&protected, manifest)).map_err(SealError::Signer)?;
-        signatures.push((protected, signature));
-    }
-    Ok(encode(|e| {
-        e.tag(98).array(4).bytes(crate::cose::MANIFEST_PROTECTED).map(0);
-        e.bytes(manifest).array(signatures.len() as u64);
-        for (protected, signature) in &signatures {
-            e.array(3).bytes(protected).map(0).bytes(signature);
-        }
-    }))
+    grant.encode()
 }
 
 /// What a manifest says, but for the sizes and the digest, which follow from the payload.
@@ -201,8 +148,9 @@ impl Facts {
         manifest.check()?;
         let mut list = Sha256::new();
         plain.chunks(self.chunk_size as usize).for_each(|chunk| list.update(&sha256(chunk)));
-        let encoded = to_vec(&Manifest { plain_digest: &list.finish(), ..manifest });
-        // The names of boards are checked where they are read: a manifest that does not parse is never signed.
+        let encoded = Manifest { plain_digest: &list.finish(), ..manifest }.encode();
+        // The names of boards are checked where they are read: a manifest that does not parse is never
+        // signed.
         match cbor::parse_exact::<Manifest<'_>>(&encoded) {
             Ok(_) => Ok(encoded),
             Err(offset) => Err(Error::Malformed { part: crate::Part::Manifest, offset }.into()),

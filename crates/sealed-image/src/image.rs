@@ -75,8 +75,8 @@ pub struct UntrustedImage<'a> {
 }
 
 impl<'a> UntrustedImage<'a> {
-    /// Cuts the metadata of an image: exactly [`Header::metadata_len`] bytes, which the caller has copied out of the
-    /// adversary's reach. The header is read from these bytes again.
+    /// Cuts the metadata of an image: exactly [`Header::metadata_len`] bytes, which the caller has copied out
+    /// of the adversary's reach. The header is read from these bytes again.
     ///
     /// # Errors
     /// Whatever is wrong with the header, the lengths or the padding.
@@ -103,11 +103,12 @@ impl<'a> UntrustedImage<'a> {
         Ok(Self { header, delegation, manifest, sealing, table })
     }
 
-    /// Verifies the chain from a fused root through the delegations to the manifest, and the manifest against the
-    /// policy. `V` says which algorithms are linked.
+    /// Verifies the chain from a fused root through the delegations to the manifest, and the manifest against
+    /// the policy. `V` says which algorithms are linked.
     ///
-    /// Signatures come first: what the delegations and the manifest say is decoded only once it is known who signed
-    /// it. Every delegation certificate must have its signature on the manifest, in the same order, and all must hold.
+    /// Signatures come first: what the delegations and the manifest say is decoded only once it is known who
+    /// signed it. Every delegation certificate must have its signature on the manifest, in the same order,
+    /// and all must hold.
     ///
     /// # Errors
     /// The first reason to refuse.

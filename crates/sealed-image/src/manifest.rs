@@ -1,9 +1,10 @@
 //! The signed facts about a payload.
 
-use crate::cbor::{self, Canonical, Writer};
+#[cfg(feature = "host")]
+use crate::cbor;
+use crate::cbor::{Decode, Reader};
 use crate::{Error, Kind, Version};
 use boot_crypto::Digest;
-use minicbor::Decoder;
 
 /// Longest name of a board, in bytes.
 pub const MAX_NAME: usize = 32;
@@ -60,27 +61,27 @@ impl Manifest<'_> {
     }
 }
 
-impl<'b> Canonical<'b> for Manifest<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 9)?;
-        cbor::int(d, 1)?;
-        let kind = Kind::from_number(cbor::uint(d)?)?;
-        cbor::int(d, 2)?;
-        let board = cbor::name(d)?;
-        cbor::int(d, 3)?;
-        let version = Version(cbor::uint(d)?);
-        cbor::int(d, 4)?;
-        let rollback_index = cbor::uint(d)?;
-        cbor::int(d, 5)?;
-        let load_address = cbor::uint(d)?;
-        cbor::int(d, 6)?;
-        let entry = cbor::uint(d)?;
-        cbor::int(d, 7)?;
-        let plain_size = cbor::uint(d)?;
-        cbor::int(d, 8)?;
-        let chunk_size = cbor::uint(d)?;
-        cbor::int(d, 9)?;
-        let plain_digest = cbor::fixed(d)?;
+impl<'b> Decode<'b> for Manifest<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.map(9)?;
+        r.key(1)?;
+        let kind = Kind::from_number(r.uint()?)?;
+        r.key(2)?;
+        let board = r.name()?;
+        r.key(3)?;
+        let version = Version(r.uint()?);
+        r.key(4)?;
+        let rollback_index = r.uint()?;
+        r.key(5)?;
+        let load_address = r.uint()?;
+        r.key(6)?;
+        let entry = r.uint()?;
+        r.key(7)?;
+        let plain_size = r.uint()?;
+        r.key(8)?;
+        let chunk_size = r.uint()?;
+        r.key(9)?;
+        let plain_digest = r.fixed()?;
         Some(Self {
             kind,
             board,
@@ -93,16 +94,22 @@ impl<'b> Canonical<'b> for Manifest<'b> {
             plain_digest,
         })
     }
+}
 
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(9).uint(1).uint(u64::from(self.kind.number()));
-        e.uint(2).text(self.board);
-        e.uint(3).uint(self.version.0);
-        e.uint(4).uint(u64::from(self.rollback_index));
-        e.uint(5).uint(self.load_address);
-        e.uint(6).uint(self.entry);
-        e.uint(7).uint(self.plain_size);
-        e.uint(8).uint(u64::from(self.chunk_size));
-        e.uint(9).bytes(self.plain_digest);
+#[cfg(feature = "host")]
+impl Manifest<'_> {
+    /// Encodes the manifest.
+    pub(crate) fn encode(&self) -> std::vec::Vec<u8> {
+        cbor::encode(|e| {
+            e.map(9)?.u8(1)?.u8(self.kind.number())?;
+            e.u8(2)?.str(self.board)?;
+            e.u8(3)?.u64(self.version.0)?;
+            e.u8(4)?.u32(self.rollback_index)?;
+            e.u8(5)?.u64(self.load_address)?;
+            e.u8(6)?.u64(self.entry)?;
+            e.u8(7)?.u64(self.plain_size)?;
+            e.u8(8)?.u32(self.chunk_size)?;
+            e.u8(9)?.bytes(self.plain_digest)?.ok()
+        })
     }
 }

@@ -91,7 +91,8 @@ impl<'a> Opener<'a> {
     /// Decrypts a chunk in place: checks its tag, decrypts, checks its signed digest.
     ///
     /// # Errors
-    /// After a wrong tag `stored` is as it was; after a wrong digest it is wiped. A compressed chunk is refused.
+    /// After a wrong tag `stored` is as it was; after a wrong digest it is wiped. A compressed chunk is
+    /// refused.
     pub fn open_chunk(&self, index: u32, stored: &mut [u8]) -> Result<Tally, Error> {
         let entry = self.entry(index, stored)?;
         if entry.stored_len != self.plain_len(index) {
@@ -133,8 +134,8 @@ impl<'a> Opener<'a> {
         accepted
     }
 
-    /// Checks that the tallies of all chunks together account for every chunk of the signed list once, by the digests
-    /// that were really computed.
+    /// Checks that the tallies of all chunks together account for every chunk of the signed list once, by the
+    /// digests that were really computed.
     ///
     /// # Errors
     /// A chunk was left out, opened twice, or let through by a fault.
@@ -184,7 +185,8 @@ impl<'a> Opener<'a> {
     }
 }
 
-/// The digests of the chunks that were opened, added up: each core keeps its own, [`Opener::finish`] judges the sum.
+/// The digests of the chunks that were opened, added up: each core keeps its own, [`Opener::finish`] judges
+/// the sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     chunks: u32,

@@ -1,13 +1,12 @@
 //! How one copy of an image is encrypted.
 
-use crate::cbor::{self, Canonical, Writer};
+use crate::cbor::{self, Decode, Reader};
 use crate::{Error, Part};
 use boot_crypto::{AES_GCM_TAG_BYTES, Digest, GcmKey, Key, wrap_key};
-use minicbor::Decoder;
 use zeroize::Zeroize;
 
 /// AES-256-GCM, the only cipher so far.
-const CIPHER_AES_256_GCM: i8 = 1;
+const CIPHER_AES_256_GCM: u8 = 1;
 /// A wrapping key wraps one data key only, so its nonce may be constant.
 const WRAP_NONCE: [u8; 12] = [0; 12];
 /// A data key and its tag.
@@ -64,30 +63,28 @@ pub(crate) fn seal_record(
         .seal(&WRAP_NONCE, manifest, &mut wrapped[..32])
         .expect("32 bytes are not too long");
     wrapped[32..].copy_from_slice(&tag);
-    cbor::to_vec(&Sealing { compression, salt, wrapped: &wrapped })
+    cbor::encode(|e| {
+        e.map(4)?.u8(1)?.u8(CIPHER_AES_256_GCM)?;
+        e.u8(2)?.u8(compression as u8)?;
+        e.u8(3)?.bytes(salt)?;
+        e.u8(4)?.bytes(&wrapped)?.ok()
+    })
 }
 
-impl<'b> Canonical<'b> for Sealing<'b> {
-    fn decode(d: &mut Decoder<'b>) -> Option<Self> {
-        cbor::map(d, 4)?;
-        cbor::int(d, 1)?;
-        cbor::int(d, CIPHER_AES_256_GCM)?;
-        cbor::int(d, 2)?;
-        let compression = match cbor::uint::<u8>(d)? {
+impl<'b> Decode<'b> for Sealing<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.map(4)?;
+        r.key(1)?;
+        r.key(CIPHER_AES_256_GCM)?;
+        r.key(2)?;
+        let compression = match r.uint::<u8>()? {
             0 => Compression::None,
             1 => Compression::Lz4,
             _ => return None,
         };
-        cbor::int(d, 3)?;
-        let salt = cbor::fixed(d)?;
-        cbor::int(d, 4)?;
-        Some(Self { compression, salt, wrapped: cbor::fixed(d)? })
-    }
-
-    fn encode(&self, e: &mut Writer<'_>) {
-        e.map(4).uint(1).int(CIPHER_AES_256_GCM);
-        e.uint(2).uint(self.compression as u64);
-        e.uint(3).bytes(self.salt);
-        e.uint(4).bytes(self.wrapped);
+        r.key(3)?;
+        let salt = r.fixed()?;
+        r.key(4)?;
+        Some(Self { compression, salt, wrapped: r.fixed()? })
     }
 }

@@ -56,7 +56,6 @@ fn main(_boot_info: u64) -> ! {
 
 /// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
 fn enter(launch: Launch) -> ! {
-    log::info!("entering the kernel at {:#x}", launch.kernel);
     el3::monitor::enter(0, Start { entry: launch.kernel, argument: launch.device_tree })
 }
 
