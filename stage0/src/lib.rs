@@ -16,5 +16,5 @@ mod report;
 mod roots;
 mod select;
 
-pub use report::{refusal_record, say, say_refusal};
+pub use report::refuse;
 pub use select::{Entry, Memory, boot};

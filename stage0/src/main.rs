@@ -12,7 +12,7 @@ mod firmware {
     use board_qemu_virt::{Counter, RAM_STAGE_CODE, consoles_of_last_resort, rom};
     use boot_info::record::BootRecord;
     use fail_code::FailCode;
-    use stage0::{Memory, boot, refusal_record, say_refusal};
+    use stage0::{Memory, boot, refuse};
 
     el3::tables!(board_qemu_virt::rom::level2());
     el3::entry!(main, fatal);
@@ -35,8 +35,7 @@ mod firmware {
         match outcome {
             Ok(entry) => board.enter_stage(entry.address),
             Err(code) => {
-                say_refusal(&mut board.console, "stopped: ", code);
-                refusal_record(&mut board.link, &record, code);
+                refuse(&mut board.console, &mut board.link, &mut record, code);
                 el3::exit::stop()
             }
         }
@@ -52,8 +51,7 @@ mod firmware {
     fn fatal(code: u16) -> ! {
         let (mut console, mut link) = consoles_of_last_resort();
         let code = FailCode::from_number(code).unwrap_or(FailCode::Panic);
-        say_refusal(&mut console, "stopped: ", code);
-        refusal_record(&mut link, &BootRecord::default(), code);
+        refuse(&mut console, &mut link, &mut BootRecord::default(), code);
         el3::exit::stop()
     }
 }

@@ -6,25 +6,23 @@ use boot_info::record::{BootRecord, MAX_FRAME};
 use fail_code::FailCode;
 use hal::Console;
 
-/// Writes a line.
-pub fn say(console: &mut impl Console, parts: &[&str]) {
-    console.write(b"stage0: ");
-    for part in parts {
+/// Writes what was refused, with its code and its cause, as a line.
+pub fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
+    for part in ["stage0: ", what] {
         console.write(part.as_bytes());
     }
-    console.write(b"\r\n");
+    console.write(&code.text());
+    for part in [" ", code.name(), ": ", code.cause(), "\r\n"] {
+        console.write(part.as_bytes());
+    }
 }
 
-/// Writes what was refused, with its code and its cause.
-pub fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
-    let text = code.text();
-    let number = core::str::from_utf8(&text).unwrap_or_default();
-    say(console, &[what, number, " ", code.name(), ": ", code.cause()]);
-}
-
-/// Sends the record of a boot that ends in a refusal.
-pub fn refusal_record(link: &mut impl Console, record: &BootRecord, code: FailCode) {
-    let record = BootRecord { code: code.number(), stage: Stage::Stage0 as u8, ..*record };
+/// Tells both that the boot ends in a refusal: the last thing that stage0 does before it stops.
+#[inline(never)]
+pub fn refuse(console: &mut impl Console, link: &mut impl Console, record: &mut BootRecord, code: FailCode) {
+    say_refusal(console, "stopped: ", code);
+    record.code = code.number();
+    record.stage = Stage::Stage0 as u8;
     let mut buffer = [0; MAX_FRAME];
     if let Some(frame) = record.frame(&mut buffer) {
         link.write(frame);

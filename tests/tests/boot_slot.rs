@@ -409,3 +409,10 @@ fn both_slots_empty() {
     let report = Device::new(&maker).os_slot(Slot::A, maker.seal_os(&maker.os(TOKEN))).boot();
     assert_boot_slot_refused(&report, FailCode::SlotEmpty);
 }
+
+#[test]
+#[should_panic(expected = "K0101")]
+fn a_verdict_of_another_code_fails() {
+    // The control of this rig: slot A is empty, which is no altered chunk.
+    assert_boot_slot_refused(&Device::new(&Maker::development()).boot(), FailCode::ChunkTag);
+}

@@ -14,14 +14,14 @@ use tests::{Device, Firmware, Maker, TOKEN, VERSION, expectation};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Boots Linux with an init that does what `then` says, and watches it; false if there is no Linux.
-fn with_linux(then: &str, watch: impl FnOnce(&mut Machine)) -> bool {
+/// Boots Linux with an init that does what `then` says, and watches it.
+fn with_linux(then: &str, watch: impl FnOnce(&mut Machine)) {
     let (Some(kernel), Some(busybox)) = (std::env::var_os("KILN_KERNEL"), std::env::var_os("KILN_BUSYBOX"))
     else {
         eprintln!(
             "\n*** NOT RUN: Linux `{then}` needs Debian's kernel and busybox; `cargo xtask test` fetches them ***"
         );
-        return false;
+        return;
     };
     let read =
         |path: std::ffi::OsString| std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
@@ -39,7 +39,6 @@ fn with_linux(then: &str, watch: impl FnOnce(&mut Machine)) -> bool {
         .boot_slot(Slot::A, maker.stage2())
         .os_slot(Slot::A, maker.seal_release(&release))
         .run(watch);
-    true
 }
 
 #[track_caller]
@@ -53,18 +52,17 @@ fn assert_in_user_space(report: &Report) {
 
 #[test]
 fn it_takes_a_core_off_line_and_on_line_again_and_powers_off() {
-    let ran = with_linux("hotplug", |machine| {
+    with_linux("hotplug", |machine| {
         assert_in_user_space(&machine.observe(&expectation()).unwrap());
         let (_, line) = machine.console.wait_for_line("KILN-HOTPLUG ", 0, WITHIN).unwrap();
         assert_eq!(line, "KILN-HOTPLUG offline=1 online=2");
         machine.wait_power_off(WITHIN).unwrap();
     });
-    assert_eq!(ran, std::env::var_os("KILN_KERNEL").is_some());
 }
 
 #[test]
 fn it_reboots_and_is_verified_again() {
-    let ran = with_linux("reboot", |machine| {
+    with_linux("reboot", |machine| {
         let first = machine.observe(&expectation()).unwrap();
         let second = machine.observe(&expectation()).unwrap();
         for report in [&first, &second] {
@@ -72,5 +70,4 @@ fn it_reboots_and_is_verified_again() {
         }
         assert_eq!(first.measurements, second.measurements);
     });
-    assert_eq!(ran, std::env::var_os("KILN_KERNEL").is_some());
 }

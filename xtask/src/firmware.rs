@@ -116,7 +116,7 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
         "--profile",
         FIRMWARE_PROFILE,
     ]);
-    command.arg("--message-format=json-render-diagnostics").arg("--config").arg(remapped_paths()?).args(more);
+    command.arg("--message-format=json-render-diagnostics").arg("--config").arg(flags(package)?).args(more);
     let messages = exec::capture(&mut command)?;
     let built = executable(&String::from_utf8_lossy(&messages), package)
         .with_context(|| format!("cargo built no program in package {package}"))?;
@@ -130,9 +130,12 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
     Ok(Program { name: package, elf, bin, flat })
 }
 
-/// Returns the cargo setting that keeps paths of this machine out of the firmware: the standard library's, the
-/// dependencies' and the workspace's begin with their own folder. Smaller, and the same on every machine.
-fn remapped_paths() -> Result<String> {
+/// Returns the cargo setting with the compiler's flags for a package, which cargo adds to those of the workspace.
+///
+/// Paths of this machine stay out of the firmware: those of the standard library, of the dependencies and of the
+/// workspace begin with their own folder. That is smaller, and the same on every machine. In stage0 no sequence of
+/// instructions is outlined, since the check for panics could not tell whose code an outlined panic is.
+fn flags(package: &str) -> Result<String> {
     let sysroot = exec::capture(Command::new("rustc").current_dir(workspace::root()).args(["--print", "sysroot"]))?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -144,8 +147,12 @@ fn remapped_paths() -> Result<String> {
     for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
         folders.push(registry.path());
     }
-    let flags = folders.iter().map(|folder| format!("\"--remap-path-prefix={}/=\"", folder.display()));
-    Ok(format!("target.{FIRMWARE_TARGET}.rustflags=[{}]", flags.collect::<Vec<_>>().join(",")))
+    let mut flags: Vec<String> =
+        folders.iter().map(|folder| format!("\"--remap-path-prefix={}/=\"", folder.display())).collect();
+    if package == STAGE0 {
+        flags.push("\"-Cllvm-args=-enable-machine-outliner=never\"".into());
+    }
+    Ok(format!("target.{FIRMWARE_TARGET}.rustflags=[{}]", flags.join(",")))
 }
 
 /// Finds the program of `package` in cargo's messages.

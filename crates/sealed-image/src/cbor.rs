@@ -21,11 +21,11 @@ pub(crate) trait Decode<'b>: Sized {
 }
 
 /// Parses the one encoding of `T` that fills `untrusted`; otherwise tells the offset where that was noticed.
-pub(crate) fn parse_exact<'b, T: Decode<'b>>(untrusted: &'b [u8]) -> Result<T, usize> {
+pub(crate) fn parse_exact<'b, T: Decode<'b>>(untrusted: &'b [u8]) -> Result<T, u32> {
     let mut r = Reader { rest: untrusted };
     match T::decode(&mut r) {
         Some(value) if r.rest.is_empty() => Ok(value),
-        _ => Err(untrusted.len().saturating_sub(r.rest.len())),
+        _ => Err(untrusted.len().saturating_sub(r.rest.len()) as u32),
     }
 }
 

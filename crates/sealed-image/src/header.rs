@@ -38,11 +38,11 @@ impl Header {
     /// # Errors
     /// Every deviation from the format, see [`Error`].
     pub fn parse(untrusted: &[u8]) -> Result<Self, Error> {
-        let short = Error::Truncated { found: untrusted.len(), expected: HEADER_BYTES };
+        let short = Error::Truncated { found: untrusted.len() as u32, expected: HEADER_BYTES as u32 };
         let bytes: &[u8; HEADER_BYTES] = untrusted.first_chunk().ok_or(short)?;
         let (magic, rest) = take::<8>(bytes).ok_or(short)?;
         if magic != MAGIC {
-            return Err(Error::Magic { found: magic });
+            return Err(Error::Magic);
         }
         let (major, rest) = take::<2>(rest).ok_or(short)?;
         let (minor, rest) = take::<2>(rest).ok_or(short)?;

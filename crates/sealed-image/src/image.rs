@@ -82,7 +82,7 @@ impl<'a> UntrustedImage<'a> {
     /// Whatever is wrong with the header, the lengths or the padding.
     pub fn parse(untrusted: &'a [u8]) -> Result<Self, Error> {
         let header = Header::parse(untrusted)?;
-        let truncated = Error::Truncated { found: untrusted.len(), expected: header.metadata_len() as usize };
+        let truncated = Error::Truncated { found: untrusted.len() as u32, expected: header.metadata_len() };
         if untrusted.len() != header.metadata_len() as usize {
             return Err(truncated);
         }
@@ -98,7 +98,7 @@ impl<'a> UntrustedImage<'a> {
         let table = Table(table);
         let expected = table.stored_sum();
         if header.payload_len != expected {
-            return Err(Error::PayloadLength { found: header.payload_len, expected });
+            return Err(Error::PayloadLength);
         }
         Ok(Self { header, delegation, manifest, sealing, table })
     }
@@ -153,7 +153,7 @@ impl<'a> UntrustedImage<'a> {
         manifest.check()?;
         let expected = manifest.chunk_count();
         if u64::from(self.header.chunk_count) != expected {
-            return Err(Error::ChunkCountWrong { found: self.header.chunk_count, expected });
+            return Err(Error::ChunkCountWrong { found: self.header.chunk_count });
         }
         let list_signed = equal(&self.table.plain_digest(), manifest.plain_digest);
         if !list_signed.accepts() {
@@ -192,13 +192,13 @@ fn verify_root(key: &PublicKey<'_>, policy: &Policy<'_>) -> Result<KnownRoot, Er
         let same = equal(&root.digest, &thumbprint);
         if same.accepts() {
             if root.revoked {
-                return Err(Error::RootRevoked { root: thumbprint });
+                return Err(Error::RootRevoked);
             }
             known = same;
         }
     }
     if !known.accepts() {
-        return Err(Error::RootUnknown { root: thumbprint });
+        return Err(Error::RootUnknown);
     }
     refuse_test_key(&thumbprint, policy)?;
     Ok(KnownRoot { key: *point, thumbprint, known })
@@ -206,7 +206,7 @@ fn verify_root(key: &PublicKey<'_>, policy: &Policy<'_>) -> Result<KnownRoot, Er
 
 fn refuse_test_key(thumbprint: &Digest, policy: &Policy<'_>) -> Result<(), Error> {
     if policy.refuse_test_keys && test_keys::contains(thumbprint) {
-        return Err(Error::TestKey { key: *thumbprint });
+        return Err(Error::TestKey);
     }
     Ok(())
 }
@@ -265,7 +265,7 @@ fn check_grant(grant: &Grant<'_>, manifest: &Manifest<'_>) -> Result<(), Error> 
         return Err(Error::BoardNotDelegated);
     }
     if manifest.version < grant.min_version || manifest.version > grant.max_version {
-        return Err(Error::VersionNotDelegated { version: manifest.version });
+        return Err(Error::VersionNotDelegated);
     }
     let algorithm = grant.key.algorithm();
     if kind.stage() && algorithm != Algorithm::Es256 {

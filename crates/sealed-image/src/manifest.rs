@@ -47,7 +47,7 @@ impl Manifest<'_> {
         if !self.chunk_size.is_power_of_two() || !(MIN_CHUNK..=MAX_CHUNK).contains(&self.chunk_size) {
             return Err(Error::ChunkSize { found: self.chunk_size });
         }
-        let outside = Error::LoadRange { load: self.load_address, entry: self.entry, size: self.plain_size };
+        let outside = Error::LoadRange;
         let end = self.load_address.checked_add(self.plain_size).ok_or(outside)?;
         let entry_fits = if self.kind.executable() {
             (self.load_address..end).contains(&self.entry) && self.entry.is_multiple_of(4)

@@ -81,7 +81,7 @@ fn judge(graph: &Graph, inlined: &dyn Fn(u64) -> Vec<String>) -> Report {
         report.reaching.insert(from.name.clone());
         let mut frames = inlined(pc);
         if frames.is_empty() {
-            frames.push(from.name.clone());
+            frames.push(names::short(&from.name));
         }
         match policy::judge(&frames, &to.name) {
             Ok(()) if names::is_panic(&to.name) || names::is_toolchain(&to.name) => {

@@ -57,6 +57,14 @@ pub(super) fn owner(name: &str) -> &str {
     }
 }
 
+/// Returns the name as line tables would give it, crate and function: of `a::b::<impl a::C>::d.345` that is `a::d`.
+pub(super) fn short(name: &str) -> String {
+    let plain = plain(name);
+    let Some((_, last)) = plain.rsplit_once("::") else { return name.to_owned() };
+    let last = last.split('.').next().unwrap_or(last);
+    format!("{}::{last}", owner(name))
+}
+
 /// Returns the crate that a source file belongs to: the folder around its `src`, without a version.
 pub(super) fn crate_of(file: &str) -> String {
     let folder = file.rsplit_once("/src/").map_or(file, |(before, _)| before);
@@ -91,6 +99,18 @@ pub(super) fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_name_is_crate_and_function() {
+        for (name, wanted) in [
+            ("crypto_bigint::slice::<impl crypto_bigint::UintRef>::leading_mut.345", "crypto_bigint::leading_mut"),
+            ("wnaf::get", "wnaf::get"),
+            ("<p256::Foo as elliptic_curve::Invert<u8>>::invert", "p256::invert"),
+            ("kiln_main", "kiln_main"),
+        ] {
+            assert_eq!(short(name), wanted);
+        }
+    }
 
     #[test]
     fn the_owner_is_read_from_every_shape_of_name() {

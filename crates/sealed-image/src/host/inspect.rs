@@ -33,7 +33,7 @@ impl<'a> Inspected<'a> {
     pub fn of(untrusted: &'a [u8]) -> Result<Self, Error> {
         let header = Header::parse(untrusted)?;
         let expected = header.metadata_len() as usize;
-        let truncated = Error::Truncated { found: untrusted.len(), expected };
+        let truncated = Error::Truncated { found: untrusted.len() as u32, expected: expected as u32 };
         let image = UntrustedImage::parse(untrusted.get(..expected).ok_or(truncated)?)?;
         let malformed = |part| move |offset| Error::Malformed { part, offset };
         let delegation: UntrustedDelegation<'a> =

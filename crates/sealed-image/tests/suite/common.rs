@@ -91,7 +91,7 @@ pub(crate) fn open(image: &[u8]) -> Result<Vec<u8>, Error> {
 pub(crate) fn open_with(image: &[u8], policy: &Policy<'_>) -> Result<Vec<u8>, Error> {
     let header = Header::parse(image)?;
     let offset = header.metadata_len() as usize;
-    let short = Error::Truncated { found: image.len(), expected: offset };
+    let short = Error::Truncated { found: image.len() as u32, expected: offset as u32 };
     let (metadata, payload) = image.split_at_checked(offset).ok_or(short)?;
     let opener = UntrustedImage::parse(metadata)?.verify::<Es256AndPs256>(policy)?.unwrap_key(&kek())?;
     open_payload(&opener, payload)
@@ -103,7 +103,7 @@ pub(crate) fn open_payload(opener: &Opener<'_>, payload: &[u8]) -> Result<Vec<u8
     for chunk in opener.chunks() {
         let start = chunk.stored_offset as usize;
         let end = start + chunk.stored_len as usize;
-        let short = Error::Truncated { found: payload.len(), expected: end };
+        let short = Error::Truncated { found: payload.len() as u32, expected: end as u32 };
         let mut buffer = payload.get(start..end).ok_or(short)?.to_vec();
         if chunk.stored_len == chunk.plain_len {
             tally.add(&opener.open_chunk(chunk.index, &mut buffer)?);
