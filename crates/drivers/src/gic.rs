@@ -70,6 +70,10 @@ impl Gic {
 
     /// Silences the calling core's doorbell if it rang.
     pub fn silence(&self) {
-        while GicCpuInterface::handle_interrupt(InterruptGroup::Group0, |_| ()) {}
+        // At EL3 the register also names interrupts of other groups that are pending, by special numbers.
+        let acknowledge = || GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group0);
+        while let Some(doorbell) = acknowledge().filter(|interrupt| *interrupt == IntId::sgi(DOORBELL)) {
+            GicCpuInterface::end_interrupt(doorbell, InterruptGroup::Group0);
+        }
     }
 }

@@ -7,7 +7,7 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-use aarch64_cpu::registers::{ESR_EL3, HCR_EL2, MPIDR_EL1, Readable, SCR_EL3, VBAR_EL3, Writeable};
+use aarch64_cpu::registers::{ESR_EL3, HCR_EL2, MPIDR_EL1, Readable, SCR_EL3, Writeable};
 use spin::Once;
 
 use crate::cores;
@@ -267,7 +267,6 @@ pub fn off(core: usize) -> ! {
 /// register is zero. Calls from there on go to the policy that [`install`] named.
 pub fn enter(core: usize, start: Start) -> ! {
     unsafe extern "C" {
-        static kiln_monitor_vectors: u8;
         static __stack_top: u8;
         static __stack_size: u8;
     }
@@ -276,7 +275,6 @@ pub fn enter(core: usize, start: Start) -> ! {
     /// RES1 bits of `SCTLR_EL2`: MMU and caches off, little-endian.
     const SCTLR_EL2_OFF: u64 = 0x30C5_0830;
 
-    VBAR_EL3.set(&raw const kiln_monitor_vectors as u64);
     // FIQ comes to EL3: group 0 interrupts, which are Kiln's doorbells. Bits 4 and 5 are RES1.
     SCR_EL3.write(
         SCR_EL3::RW::NextELIsAarch64 + SCR_EL3::HCE::HvcEnabled + SCR_EL3::FIQ::Taken + SCR_EL3::NS::NonSecure,

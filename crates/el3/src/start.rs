@@ -14,8 +14,8 @@ kiln_start:
     mov x19, x0
     ldr x9, ={sctlr_off}
     msr sctlr_el3, x9
-    adrp x9, kiln_boot_vectors
-    add x9, x9, :lo12:kiln_boot_vectors
+    adrp x9, kiln_monitor_vectors
+    add x9, x9, :lo12:kiln_monitor_vectors
     msr vbar_el3, x9
     isb",
     mmu::mmu_on!(),
@@ -47,8 +47,8 @@ kiln_start_secondary:
     msr daifset, #0xf
     ldr x9, ={sctlr_off}
     msr sctlr_el3, x9
-    adrp x9, kiln_boot_vectors
-    add x9, x9, :lo12:kiln_boot_vectors
+    adrp x9, kiln_monitor_vectors
+    add x9, x9, :lo12:kiln_monitor_vectors
     msr vbar_el3, x9
     isb",
     mmu::mmu_on!(),

@@ -1,4 +1,5 @@
-//! The vectors of a stage that expects no exception: each one is fatal.
+//! The vectors of stage0, which expects no exception: each one is fatal. Later stages start with those of the
+//! monitor.
 
 use core::arch::global_asm;
 
