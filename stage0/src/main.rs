@@ -31,7 +31,8 @@ mod firmware {
             record.slot = control_panic(&record.board);
         }
         let console = &mut board.console;
-        let outcome = boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, console, &mut record);
+        let outcome =
+            boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, console, &mut record);
         match outcome {
             Ok(entry) => board.enter_stage(entry.address),
             Err(code) => {

@@ -7,7 +7,7 @@ use fail_code::FailCode;
 use hal::Console;
 
 /// Writes what was refused, with its code and its cause, as a line.
-pub fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
+pub(crate) fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
     for part in ["stage0: ", what] {
         console.write(part.as_bytes());
     }

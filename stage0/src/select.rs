@@ -124,6 +124,7 @@ impl Keys {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is one thing that trying a slot may touch")]
 fn try_slot(
     flash: &mut impl Storage,
     slot: Slot,

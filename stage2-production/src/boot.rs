@@ -87,8 +87,8 @@ pub struct Launch {
 /// `memory` is DRAM that starts at `window`'s base. On success the devices are reset.
 ///
 /// # Errors
-/// [`FailCode::EntropyMissing`]; [`FailCode::NoBootableOs`] after each slot's own code was logged, or a code of the
-/// device tree. Nothing decrypted is left in `memory`.
+/// [`FailCode::EntropyMissing`], or [`FailCode::NoBootableOs`] after each slot's own code was logged. Nothing
+/// decrypted is left in `memory`.
 #[expect(clippy::too_many_arguments, reason = "each is one thing that booting may touch")]
 pub fn boot(
     handoff: Handoff,
@@ -123,26 +123,28 @@ pub fn boot(
         let region = OS_SLOTS.region(slot);
         let loaded = load(region, &trust, devices, cores, caches, clock, memory, window, timeline);
         devices.stop();
-        match loaded {
+        let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|os| {
+            let seeds = Seeds::new(&handoff.secrets, entropy.as_ref(), clock.now());
+            let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
+            timeline.step(Step::DeviceTree, clock.now());
+            if tree.is_err() {
+                memory.zeroize();
+            }
+            tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| os)
+        });
+        match launch {
             Ok(os) => {
                 timeline.record.os_fallback_code = passed_over.map_or(0, FailCode::number);
                 for image in os.images.as_slice() {
                     timeline.record.images.push(*image);
                 }
-                let seeds = Seeds::new(&handoff.secrets, entropy.as_ref(), clock.now());
-                let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
-                timeline.step(Step::DeviceTree, clock.now());
-                if let Err(code) = tree {
-                    memory.zeroize();
-                    return Err(code);
-                }
                 return Ok(Launch { kernel: os.kernel.base, device_tree: os.device_tree.base });
             }
-            Err(error) => {
-                let about = error.kind().map_or("slot", Kind::name);
-                log::error!("OS slot {} refused: {about}: {}", slot.name(), error.code());
+            Err((kind, code)) => {
+                let about = kind.map_or("slot", Kind::name);
+                log::error!("OS slot {} refused: {about}: {code}", slot.name());
                 timeline.record.images = stage_images;
-                passed_over = passed_over.or(Some(error.code()));
+                passed_over = passed_over.or(Some(code));
             }
         }
     }
@@ -186,11 +188,7 @@ fn device_tree(
         kaslr_seed: seeds.kaslr,
         boot_record: BOOT_LOG,
     };
-    fix_up(buffer, os.device_tree.size as usize, &fix_ups).map_err(|error| {
-        log::error!("device tree: {}", error.code());
-        error.code()
-    })?;
-    Ok(())
+    fix_up(buffer, os.device_tree.size as usize, &fix_ups).map(|_| ()).map_err(|error| error.code())
 }
 
 /// Returns the frame of the record, which goes to the station link and into the operating system's memory.

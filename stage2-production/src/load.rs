@@ -186,8 +186,8 @@ pub fn load(
     let mut cursor = Cursor::new(slot);
     let mut bundle_metadata = vec![0; MAX_METADATA as usize];
     let (bundle_image, bundle_payload) = read_bundle(disk, &mut cursor, trust, &mut bundle_metadata)?;
-    let bundle = Bundle::parse(&bundle_payload)
-        .map_err(|error| LoadError::Image { kind: Kind::Bundle, error })?;
+    let bundle =
+        Bundle::parse(&bundle_payload).map_err(|error| LoadError::Image { kind: Kind::Bundle, error })?;
     if bundle.rollback_index != bundle_image.manifest().rollback_index {
         return Err(LoadError::Bundle);
     }
@@ -201,8 +201,7 @@ pub fn load(
         if !boot_crypto::equal(image.manifest_digest(), named.manifest_digest).accepts() {
             return Err(LoadError::NotInBundle { kind });
         }
-        let opener =
-            image.unwrap_key(trust.storage_key).map_err(|error| LoadError::Image { kind, error })?;
+        let opener = image.unwrap_key(trust.storage_key).map_err(|error| LoadError::Image { kind, error })?;
         let place = place::occupied(image.manifest(), window)?;
         objects.push(Object { image, opener, stored: stored.payload, place, staged: None });
     }
@@ -336,8 +335,7 @@ fn os(
     let kernel = find(Kind::Kernel).ok_or(LoadError::Missing { kind: Kind::Kernel })?;
     let device_tree = find(Kind::DeviceTree).ok_or(LoadError::Missing { kind: Kind::DeviceTree })?;
     let image = place::slice(memory, window, kernel.payload(), Kind::Kernel)?;
-    let footprint =
-        kernel_image::footprint(image, kernel.place.base, window).map_err(LoadError::Kernel)?;
+    let footprint = kernel_image::footprint(image, kernel.place.base, window).map_err(LoadError::Kernel)?;
     let others = objects.iter().filter(|object| object.kind() != Kind::Kernel);
     let mut places = vec![(Kind::Kernel, footprint)];
     places.extend(others.map(|object| (object.kind(), object.place)));

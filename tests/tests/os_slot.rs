@@ -396,7 +396,7 @@ fn a_device_tree_that_is_none() {
     let mut objects = maker.os(TOKEN).objects;
     objects[1] = (Kind::DeviceTree, maker.object(Kind::DeviceTree, &[0x14; 8192]));
     let slot = maker.os_of(objects, &cmdline(TOKEN));
-    assert_stage2_refuses(&device(&maker, maker.seal_os(&slot)).boot(), FailCode::DeviceTreeInvalid);
+    assert_os_slot_refused(&device(&maker, maker.seal_os(&slot)).boot(), FailCode::DeviceTreeInvalid);
 }
 
 // --- Machines that lack something ------------------------------------------------------------------------

@@ -136,10 +136,12 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
 /// workspace begin with their own folder. That is smaller, and the same on every machine. In stage0 no sequence of
 /// instructions is outlined, since the check for panics could not tell whose code an outlined panic is.
 fn flags(package: &str) -> Result<String> {
-    let sysroot = exec::capture(Command::new("rustc").current_dir(workspace::root()).args(["--print", "sysroot"]))?;
+    let sysroot =
+        exec::capture(Command::new("rustc").current_dir(workspace::root()).args(["--print", "sysroot"]))?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no CARGO_HOME")?;
+    let home =
+        home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no CARGO_HOME")?;
     let mut folders = vec![workspace::root()];
     for toolchain in [Some(sysroot.clone()), sysroot.canonicalize().ok()].into_iter().flatten() {
         folders.push(toolchain.join("lib/rustlib/src/rust/library"));

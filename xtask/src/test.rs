@@ -50,7 +50,8 @@ impl Test {
                 cargo.env("KILN_KERNEL", &input.kernel).env("KILN_BUSYBOX", &input.busybox);
             }
             Err(error) => {
-                eprintln!("  note Debian's Linux cannot be had, so tests use the payload: {error:#}")
+                eprintln!("  note Debian's Linux cannot be had, so tests use the payload: {error:#}");
+                cargo.env("KILN_LINUX", "absent");
             }
         }
         if self.args.is_empty() {

@@ -49,7 +49,8 @@ unsafe fn memory(region: Region) -> &'static mut [u8] {
 /// # Safety
 /// The region must be the registers of a PL011, and nothing else may use them.
 unsafe fn uart(region: Region) -> Uart {
-    let registers = NonNull::new(core::ptr::with_exposed_provenance_mut::<PL011Registers>(region.base as usize));
+    let registers =
+        NonNull::new(core::ptr::with_exposed_provenance_mut::<PL011Registers>(region.base as usize));
     let Some(registers) = registers else { panic!() };
     // SAFETY: the caller promises it; the region is mapped as device memory.
     Uart::new(unsafe { UniqueMmioPointer::new(registers) }, UART_CLOCK)

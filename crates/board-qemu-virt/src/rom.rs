@@ -9,8 +9,7 @@ use memory_map::{MIB, Region};
 use crate::{memory, take_once, uart};
 
 /// Both boot slots.
-const BOOT_SLOTS: Region =
-    Region::new(map::BOOT_SLOT_A.base, map::BOOT_SLOT_B.end() - map::BOOT_SLOT_A.base);
+const BOOT_SLOTS: Region = Region::new(map::BOOT_SLOT_A.base, map::BOOT_SLOT_B.end() - map::BOOT_SLOT_A.base);
 
 /// The address space of stage0: its own MMU block executable, the rest of flash0 readable where there is something
 /// to read, secure RAM writable. No DRAM.

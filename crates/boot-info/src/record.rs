@@ -95,7 +95,11 @@ impl BootRecord {
         e.u64(self.counter_hz)?.u64(self.end)?;
         e.array(self.images.as_slice().len() as u64)?;
         for image in self.images.as_slice() {
-            e.array(6)?.u8(image.kind)?.u64(image.version)?.u64(image.stored_bytes)?.u64(image.plain_bytes)?;
+            e.array(6)?
+                .u8(image.kind)?
+                .u64(image.version)?
+                .u64(image.stored_bytes)?
+                .u64(image.plain_bytes)?;
             e.bytes(&image.plain_digest)?.bytes(&image.measurement)?;
         }
         e.array(self.timestamps.as_slice().len() as u64)?;
@@ -169,8 +173,13 @@ mod tests {
     use super::*;
 
     fn full() -> BootRecord {
-        let mut record =
-            BootRecord { code: 302, board: [b'b'; 16], lifecycle: u32::MAX, end: u64::MAX, ..Default::default() };
+        let mut record = BootRecord {
+            code: 302,
+            board: [b'b'; 16],
+            lifecycle: u32::MAX,
+            end: u64::MAX,
+            ..Default::default()
+        };
         let image = ImageRecord {
             kind: 255,
             version: u64::MAX,

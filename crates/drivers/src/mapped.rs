@@ -23,7 +23,8 @@ impl Storage for MappedNor {
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let error = ReadError { offset };
-        let start = offset.checked_sub(self.start).and_then(|start| usize::try_from(start).ok()).ok_or(error)?;
+        let start =
+            offset.checked_sub(self.start).and_then(|start| usize::try_from(start).ok()).ok_or(error)?;
         let (_, rest) = self.bytes.split_at_checked(start).ok_or(error)?;
         let (from, _) = rest.split_at_checked(into.len()).ok_or(error)?;
         into.iter_mut().zip(from).for_each(|(to, from)| *to = *from);

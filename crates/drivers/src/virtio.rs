@@ -63,7 +63,8 @@ unsafe impl Hal for PoolHal {
             pool.bounce = pool.free.base;
             at
         });
-        let pointer = NonNull::without_provenance((at as usize).try_into().unwrap_or(core::num::NonZero::<usize>::MIN));
+        let pointer =
+            NonNull::without_provenance((at as usize).try_into().unwrap_or(core::num::NonZero::<usize>::MIN));
         // SAFETY: the pool is mapped, writable and unused, as `set_pool` was promised.
         unsafe { pointer.write_bytes(0, size) };
         (at, pointer)
@@ -89,7 +90,9 @@ unsafe impl Hal for PoolHal {
             pool.bounced += 1;
             if direction != BufferDirection::DeviceToDriver {
                 // SAFETY: the caller's buffer is valid; the pool's bytes are free and mapped.
-                unsafe { core::ptr::copy_nonoverlapping(buffer.cast::<u8>().as_ptr(), at as *mut u8, buffer.len()) };
+                unsafe {
+                    core::ptr::copy_nonoverlapping(buffer.cast::<u8>().as_ptr(), at as *mut u8, buffer.len())
+                };
             }
             at
         })
@@ -102,7 +105,9 @@ unsafe impl Hal for PoolHal {
         }
         if direction != BufferDirection::DriverToDevice {
             // SAFETY: the caller's buffer is valid; `paddr` is the bounce buffer that `share` made for it.
-            unsafe { core::ptr::copy_nonoverlapping(paddr as *const u8, buffer.cast::<u8>().as_ptr(), buffer.len()) };
+            unsafe {
+                core::ptr::copy_nonoverlapping(paddr as *const u8, buffer.cast::<u8>().as_ptr(), buffer.len())
+            };
         }
         with_pool(|pool| {
             pool.bounced -= 1;

@@ -191,7 +191,6 @@ kiln_from_below:
     handle = sym handle,
 );
 
-
 /// Whether the call came through the synchronous vector or the FIQ one.
 const SYNCHRONOUS: u64 = 0;
 
@@ -277,7 +276,10 @@ pub fn enter(core: usize, start: Start) -> ! {
 
     // FIQ comes to EL3: group 0 interrupts, which are Kiln's doorbells. Bits 4 and 5 are RES1.
     SCR_EL3.write(
-        SCR_EL3::RW::NextELIsAarch64 + SCR_EL3::HCE::HvcEnabled + SCR_EL3::FIQ::Taken + SCR_EL3::NS::NonSecure,
+        SCR_EL3::RW::NextELIsAarch64
+            + SCR_EL3::HCE::HvcEnabled
+            + SCR_EL3::FIQ::Taken
+            + SCR_EL3::NS::NonSecure,
     );
     SCR_EL3.set(SCR_EL3.get() | (0b11 << 4));
     HCR_EL2.write(HCR_EL2::RW::EL1IsAarch64);

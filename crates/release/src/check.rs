@@ -74,7 +74,8 @@ fn open(
 fn decrypt(image: &[u8], policy: &Policy<'_>, key: &Key) -> Result<Vec<u8>, sealed_image::Error> {
     let header = Header::parse(image)?;
     let metadata_len = header.metadata_len() as usize;
-    let truncated = sealed_image::Error::Truncated { found: image.len() as u32, expected: metadata_len as u32 };
+    let truncated =
+        sealed_image::Error::Truncated { found: image.len() as u32, expected: metadata_len as u32 };
     let (metadata, payload) = image.split_at_checked(metadata_len).ok_or(truncated)?;
     let verified = UntrustedImage::parse(metadata)?.verify::<Es256AndPs256>(policy)?;
     let opener = verified.unwrap_key(key)?;

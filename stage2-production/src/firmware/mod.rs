@@ -31,7 +31,15 @@ fn main(_boot_info: u64) -> ! {
         let affinities = ram::affinities(team.count());
         let mut timeline = handoff.timeline(&mut record, started);
         let launch = boot(
-            handoff, &hardware, &affinities, &mut devices, &mut team, &Caches, &Counter, os_load, OS_LOAD,
+            handoff,
+            &hardware,
+            &affinities,
+            &mut devices,
+            &mut team,
+            &Caches,
+            &Counter,
+            os_load,
+            OS_LOAD,
             &mut timeline,
         )?;
         monitor::install(&affinities, hardware.memory);
@@ -78,4 +86,3 @@ fn fatal(code: u16) -> ! {
     link.write(frame(&record, &mut [0; MAX_FRAME]));
     el3::exit::stop()
 }
-

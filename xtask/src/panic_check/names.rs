@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn a_short_name_is_crate_and_function() {
         for (name, wanted) in [
-            ("crypto_bigint::slice::<impl crypto_bigint::UintRef>::leading_mut.345", "crypto_bigint::leading_mut"),
+            (
+                "crypto_bigint::slice::<impl crypto_bigint::UintRef>::leading_mut.345",
+                "crypto_bigint::leading_mut",
+            ),
             ("wnaf::get", "wnaf::get"),
             ("<p256::Foo as elliptic_curve::Invert<u8>>::invert", "p256::invert"),
             ("kiln_main", "kiln_main"),
