@@ -28,7 +28,7 @@ mod firmware {
         };
         #[cfg(feature = "control-panic")]
         {
-            record.slot = control_panic(&record.board);
+            record.slot = u8::try_from(reset_at).unwrap();
         }
         let console = &mut board.console;
         let outcome =
@@ -40,13 +40,6 @@ mod firmware {
                 el3::exit::stop()
             }
         }
-    }
-
-    /// The panic that the check for panics must find.
-    #[cfg(feature = "control-panic")]
-    #[inline(never)]
-    fn control_panic(bytes: &[u8]) -> u8 {
-        *bytes.iter().max().unwrap()
     }
 
     fn fatal(code: u16) -> ! {

@@ -46,7 +46,7 @@ impl Handoff {
             timestamps: info.timestamps,
             ..BootRecord::default()
         };
-        if !info.board.starts_with(BOARD.as_bytes()) {
+        if !info.board.iter().copied().eq(BOARD.bytes().chain(core::iter::repeat(0)).take(info.board.len())) {
             return Err(FailCode::BootInfoInvalid);
         }
         match Lifecycle::from_word(info.lifecycle) {
@@ -129,6 +129,7 @@ pub fn boot(
             timeline.step(Step::DeviceTree, clock.now());
             if tree.is_err() {
                 memory.zeroize();
+                caches.clean(memory);
             }
             tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| os)
         });

@@ -223,7 +223,9 @@ pub fn load(
         .and_then(|evidence| os(&objects, &evidence, &bundle, &bundle_image, memory, window));
     if opened.is_err() {
         for object in &objects {
-            place::slice(memory, window, object.place, object.kind())?.zeroize();
+            let place = place::slice(memory, window, object.place, object.kind())?;
+            place.zeroize();
+            caches.clean(place);
         }
     }
     place::slice(memory, window, free, Kind::Bundle)?.zeroize();

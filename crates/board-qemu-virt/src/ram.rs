@@ -117,11 +117,17 @@ impl Doorbell for GicDoorbell {
             gic.silence();
         }
     }
+
+    fn shut_out(&self) {
+        if let Some(gic) = GIC.get() {
+            gic.shut_out();
+        }
+    }
 }
 
-/// Releases the parked cores up to `count`, in all, and returns those that came within 20 ms each.
+/// Releases the parked cores up to `count`, in all, and returns those that came within half a second each.
 pub fn gather_cores(count: usize) -> Team {
-    Team::gather(count, el3::counter_hz() / 50, &GicDoorbell)
+    Team::gather(count, el3::counter_hz() / 2, &GicDoorbell)
 }
 
 /// Returns the affinity fields of the first `count` cores: all of cluster 0.

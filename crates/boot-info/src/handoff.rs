@@ -218,7 +218,13 @@ impl BootInfo {
     /// Returns `None` where a reserved field is set or a count is out of bounds.
     fn from_wire(wire: &Wire) -> Option<Self> {
         let [valid, revoked, high, top] = wire.root_bits.to_le_bytes();
-        if wire.reserved0 != 0 || wire.reserved1 != 0 || wire.reserved2 != 0 || high != 0 || top != 0 {
+        if wire.reserved0 != 0
+            || wire.reserved1 != 0
+            || wire.reserved2 != 0
+            || high != 0
+            || top != 0
+            || (valid | revoked) & 0xF0 != 0
+        {
             return None;
         }
         let mut images = List::new();

@@ -68,6 +68,11 @@ impl Gic {
         aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
     }
 
+    /// Disables the normal world's interrupts at the calling core's interface; the normal world can enable them.
+    pub fn shut_out(&self) {
+        GicCpuInterface::enable_group1_non_secure(false);
+    }
+
     /// Silences the calling core's doorbell if it rang.
     pub fn silence(&self) {
         // At EL3 the register also names interrupts of other groups that are pending, by special numbers.

@@ -19,6 +19,9 @@ pub trait Doorbell: Sync {
     fn ring(&self, core: usize);
     /// Silences the calling core's doorbell if it rang.
     fn silence(&self);
+    /// Shuts out every interrupt of the normal world from the calling core, until the normal world lets them in
+    /// again: a pending one would keep a core that is off from waiting.
+    fn shut_out(&self);
 }
 
 static DOORBELL: Once<&'static dyn Doorbell> = Once::new();
@@ -99,6 +102,13 @@ pub(crate) fn wait() {
 pub(crate) fn silence() {
     if let Some(doorbell) = DOORBELL.get() {
         doorbell.silence();
+    }
+}
+
+/// Shuts out the normal world's interrupts from the calling core, which is off.
+pub(crate) fn shut_out() {
+    if let Some(doorbell) = DOORBELL.get() {
+        doorbell.shut_out();
     }
 }
 

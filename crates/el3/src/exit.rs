@@ -1,24 +1,25 @@
 //! The two ways out of a boot stage: into the next stage, or to a stop.
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
 
 use memory_map::Region;
 use memory_map::qemu_virt::{SECURE_RAM, STAGE0_RAM};
 
 use crate::mmu;
 
-/// Assembly that clears every general register but x0 and x8, and every vector register.
-macro_rules! clear_registers {
-    () => {
-        ".irp n,1,2,3,4,5,6,7,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
-        mov x\\n, xzr
-        .endr
-        .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-        movi v\\n\\().2d, #0
-        .endr"
-    };
-}
-pub(crate) use clear_registers;
+global_asm!(
+    "// Clears every general register but x0 and x8, and every vector register, and goes on at x8.
+    .section .text.clear_registers, \"ax\"
+    .global kiln_clear_registers
+kiln_clear_registers:
+    .irp n,1,2,3,4,5,6,7,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+    mov x\\n, xzr
+    .endr
+    .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    movi v\\n\\().2d, #0
+    .endr
+    br x8"
+);
 
 /// Enters the next stage at `entry` with the address of its `BootInfo` in x0, the MMU and data cache off, and
 /// nothing of stage0 left: its RAM and every other register are zero.
@@ -47,9 +48,8 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
             tlbi alle3
             ic iallu
             dsb sy
-            isb",
-            clear_registers!(),
-            "br x8",
+            isb
+            b kiln_clear_registers",
             in("x0") boot_info,
             in("x8") entry,
             in("x9") STAGE0_RAM.base,
@@ -62,8 +62,8 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
 
 /// Clears secure RAM, but for the running stage's own code, and every register, then waits for ever.
 ///
-/// What it clears includes the stack, the handoff secrets and everything decrypted for a later stage. Takes no
-/// lock, allocates nothing and uses no stack.
+/// What it clears includes the stack, the handoff secrets and everything decrypted in secure RAM; of what lies in
+/// DRAM, whoever decrypted it there takes care. Takes no lock, allocates nothing and uses no stack.
 pub fn stop() -> ! {
     let code = code();
     // SAFETY: from its first store on the code uses neither stack nor memory, and it never returns.
@@ -84,9 +84,9 @@ pub fn stop() -> ! {
             b.lo 2b
             dsb sy
             mov x0, xzr
-            mov x8, xzr",
-            clear_registers!(),
-            "5: wfi
+            adr x8, 5f
+            b kiln_clear_registers
+            5: wfi
             b 5b",
             in("x9") SECURE_RAM.base,
             in("x10") SECURE_RAM.end(),

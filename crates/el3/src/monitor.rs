@@ -7,7 +7,10 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-use aarch64_cpu::registers::{ESR_EL3, HCR_EL2, MPIDR_EL1, Readable, SCR_EL3, Writeable};
+use aarch64_cpu::registers::{
+    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, ESR_EL3, HCR_EL2, MPIDR_EL1, Readable, SCR_EL3, SPSR_EL1, SPSR_EL2,
+    VBAR_EL1, VBAR_EL2, Writeable,
+};
 use spin::Once;
 
 use crate::cores;
@@ -203,7 +206,7 @@ extern "C" fn handle(frame: &mut Frame, vector: u64) {
     let class = ESR_EL3.read(ESR_EL3::EC);
     let Some(monitor) = MONITOR.get() else { crate::fatal(EXCEPTION) };
     if class != SMC64 && class != SMC32 {
-        crate::fatal(EXCEPTION)
+        return undefined(frame);
     }
     let core = crate::core();
     if ESR_EL3.read(ESR_EL3::ISS) & 0xFFFF != 0 && class == SMC64 {
@@ -252,8 +255,72 @@ pub fn install(monitor: &'static dyn SecureMonitor) {
     MONITOR.call_once(|| monitor);
 }
 
-/// Turns the calling core off: waits until the policy names where it starts, then enters the normal world there.
+/// Assembly that puts the stack pointer of core x8 at the top of its stack and clears all of that; clobbers x9 to
+/// x11.
+macro_rules! wipe_stack {
+    () => {
+        "ldr x9, =__stack_size
+        ldr x10, =__stack_top
+        msub x10, x8, x9, x10
+        mov sp, x10
+        sub x11, x10, x9
+        8: stp xzr, xzr, [x11], #16
+        cmp x11, x10
+        b.lo 8b"
+    };
+}
+use wipe_stack;
+
+/// Makes an instruction of the normal world that trapped to EL3 undefined where it was executed. Kiln asks for no
+/// traps but those that come with its own interrupts: the group 0 registers of the interrupt controller.
+fn undefined(frame: &mut Frame) {
+    /// `ESR_ELx`: unknown reason, 32-bit instruction.
+    const UNKNOWN: u64 = 1 << 25;
+    /// Interrupts masked, own stack pointer: EL1, and EL2.
+    const EL1H: u64 = 0x3C5;
+    const EL2H: u64 = 0x3C9;
+    /// Offset of the synchronous vector for an exception from the same level with its own stack pointer.
+    const SAME_LEVEL: u64 = 0x200;
+    match frame.spsr & 0x1F {
+        0b0_0101 => {
+            ESR_EL1.set(UNKNOWN);
+            ELR_EL1.set(frame.elr);
+            SPSR_EL1.set(frame.spsr);
+            frame.elr = VBAR_EL1.get() + SAME_LEVEL;
+            frame.spsr = EL1H;
+        }
+        0b0_1001 => {
+            ESR_EL2.set(UNKNOWN);
+            ELR_EL2.set(frame.elr);
+            SPSR_EL2.set(frame.spsr);
+            frame.elr = VBAR_EL2.get() + SAME_LEVEL;
+            frame.spsr = EL2H;
+        }
+        // EL0 and AArch32 have no access that traps here; whoever finds one steps over it.
+        _ => frame.elr = frame.elr.wrapping_add(4),
+    }
+}
+
+/// Turns the calling core off: forgets all that its stack and registers held, waits until the policy names where it
+/// starts, then enters the normal world there.
 pub fn off(core: usize) -> ! {
+    // SAFETY: nothing of this core's stack is live, since neither this function nor `wait_until_on` returns.
+    unsafe {
+        asm!(
+            wipe_stack!(),
+            "adrp x8, {wait_until_on}
+            add x8, x8, :lo12:{wait_until_on}
+            b kiln_clear_registers",
+            in("x0") core,
+            in("x8") core,
+            wait_until_on = sym wait_until_on,
+            options(noreturn),
+        )
+    }
+}
+
+extern "C" fn wait_until_on(core: usize) -> ! {
+    cores::shut_out();
     loop {
         if let Some(start) = MONITOR.get().and_then(|monitor| monitor.start_of(core)) {
             enter(core, start);
@@ -263,12 +330,8 @@ pub fn off(core: usize) -> ! {
 }
 
 /// Enters the normal world at EL2 with interrupts masked, its MMU off and x0 = `start.argument`; every other
-/// register is zero. Calls from there on go to the policy that [`install`] named.
+/// register is zero, and so is this core's stack at EL3. Calls from there on go to the policy that [`install`] named.
 pub fn enter(core: usize, start: Start) -> ! {
-    unsafe extern "C" {
-        static __stack_top: u8;
-        static __stack_size: u8;
-    }
     /// EL2 with its own stack pointer; debug, SError, IRQ and FIQ masked.
     const SPSR_EL2H_MASKED: u64 = 0x3C9;
     /// RES1 bits of `SCTLR_EL2`: MMU and caches off, little-endian.
@@ -283,7 +346,6 @@ pub fn enter(core: usize, start: Start) -> ! {
     );
     SCR_EL3.set(SCR_EL3.get() | (0b11 << 4));
     HCR_EL2.write(HCR_EL2::RW::EL1IsAarch64);
-    let stack = &raw const __stack_top as u64 - core as u64 * (&raw const __stack_size as u64);
     // SAFETY: the registers set up a state that the normal world may have; the stack pointer returns to the top
     // of this core's stack, of which nothing is live since the code never returns.
     unsafe {
@@ -295,12 +357,13 @@ pub fn enter(core: usize, start: Start) -> ! {
             mrs x3, midr_el1
             msr vpidr_el2, x3
             msr vmpidr_el2, x4
-            msr elr_el3, x8
+            msr elr_el3, x5
             msr spsr_el3, x1
-            mov sp, x5
             isb",
-            crate::exit::clear_registers!(),
-            "mov x8, xzr
+            wipe_stack!(),
+            "adr x8, 9f
+            b kiln_clear_registers
+            9: mov x8, xzr
             eret
             dsb nsh
             isb",
@@ -308,8 +371,8 @@ pub fn enter(core: usize, start: Start) -> ! {
             in("x1") SPSR_EL2H_MASKED,
             in("x2") SCTLR_EL2_OFF,
             in("x4") MPIDR_EL1.get(),
-            in("x5") stack,
-            in("x8") start.entry,
+            in("x5") start.entry,
+            in("x8") core,
             options(noreturn),
         )
     }

@@ -96,7 +96,12 @@ const fn digit(n: u16) -> u8 {
 
 impl core::fmt::Display for FailCode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "K{:04} {}: {}", self.number(), self.name(), self.cause())
+        let text = self.text();
+        // ASCII letters and digits are UTF-8.
+        for part in [core::str::from_utf8(&text).unwrap_or_default(), " ", self.name(), ": ", self.cause()] {
+            f.write_str(part)?;
+        }
+        Ok(())
     }
 }
 

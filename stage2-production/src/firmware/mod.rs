@@ -79,7 +79,9 @@ fn refuse(link: &mut impl Console, record: &mut BootRecord, code: FailCode) -> !
 fn fatal(code: u16) -> ! {
     let (mut console, mut link) = consoles_of_last_resort();
     let code = FailCode::from_number(code).unwrap_or(FailCode::Panic);
-    for part in ["stage2: stopped: ", code.name(), ": ", code.cause(), "\r\n"] {
+    console.write(b"stage2: stopped: ");
+    console.write(&code.text());
+    for part in [" ", code.name(), ": ", code.cause(), "\r\n"] {
         console.write(part.as_bytes());
     }
     let record = BootRecord { code: code.number(), stage: Stage::Stage2 as u8, ..BootRecord::default() };
