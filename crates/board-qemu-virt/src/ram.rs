@@ -161,8 +161,13 @@ impl DmaDevices for Devices {
     fn stop(&mut self) {
         self.disk = None;
         self.rng = None;
+        /// `FailCode::DiskRead`.
+        const DISK_READ: u16 = 801;
         // SAFETY: the headers are the board's transports, mapped as device memory.
-        unsafe { virtio::reset_all(headers()) };
+        if !unsafe { virtio::reset_all(headers()) } {
+            // Nothing may be decrypted where such a device can write.
+            el3::fatal(DISK_READ);
+        }
     }
 
     fn disk(&mut self) -> Option<&mut Disk> {

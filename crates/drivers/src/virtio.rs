@@ -2,10 +2,11 @@
 
 use core::ptr::NonNull;
 
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTPCT_EL0, Readable};
 use hal::{Entropy, ReadError, Storage};
 use memory_map::Region;
 use spin::Mutex;
-use virtio_drivers::device::blk::{SECTOR_SIZE, VirtIOBlk};
+use virtio_drivers::device::blk::{BlkReq, BlkResp, SECTOR_SIZE, VirtIOBlk};
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::{DeviceType, Transport};
@@ -161,22 +162,55 @@ pub unsafe fn probe(header: MmioHeader, size: usize) -> Option<Device> {
     }
 }
 
-/// Resets every device behind the transports that start at `headers`: afterwards none reaches memory by DMA.
+/// Resets every device behind the transports that start at `headers`: afterwards none reaches memory by DMA. False
+/// if one does not reset: it may still write to memory.
 ///
 /// # Safety
 /// Each pointer must be to a virtio-mmio register block, mapped as device memory.
-pub unsafe fn reset_all(headers: impl Iterator<Item = MmioHeader>) {
+#[must_use]
+pub unsafe fn reset_all(headers: impl Iterator<Item = MmioHeader>) -> bool {
     /// `Status`: writing zero resets the device, and it reads as zero once that is done.
     const STATUS: usize = 0x070;
     for header in headers {
         let status = header.cast::<u8>().as_ptr().wrapping_add(STATUS).cast::<u32>();
         // SAFETY: the register lies in the block that the caller vouches for, and any value may be written.
         unsafe { status.write_volatile(0) };
+        let until = deadline();
         // SAFETY: as above.
         while unsafe { status.read_volatile() } != 0 {
+            if CNTPCT_EL0.get() > until {
+                return false;
+            }
             core::hint::spin_loop();
         }
     }
+    true
+}
+
+impl Disk {
+    /// Reads whole sectors; `None` if the device reports an error or does not answer in time. After that it must
+    /// be reset before anything else is done with the memory that it was to fill.
+    fn read_sectors(&mut self, sector: usize, into: &mut [u8]) -> Option<()> {
+        let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
+        // SAFETY: none of the three is touched until the request is complete. If it never is, `request` and
+        // `response` were bounced, since they lie in secure RAM, and whoever owns `into` resets the device.
+        let token = unsafe { self.inner.read_blocks_nb(sector, &mut request, into, &mut response) }.ok()?;
+        let until = deadline();
+        while self.inner.peek_used() != Some(token) {
+            if CNTPCT_EL0.get() > until {
+                return None;
+            }
+            core::hint::spin_loop();
+        }
+        // SAFETY: these are the buffers that the token was given for.
+        unsafe { self.inner.complete_read_blocks(token, &request, into, &mut response) }.ok()
+    }
+}
+
+/// Returns when a device that has not answered by then is taken for dead, as a value of the counter.
+fn deadline() -> u64 {
+    const SECONDS: u64 = 10;
+    CNTPCT_EL0.get().saturating_add(SECONDS * CNTFRQ_EL0.get())
 }
 
 impl Storage for Disk {
@@ -196,11 +230,11 @@ impl Storage for Disk {
             let whole = rest.len().min(most) / SECTOR_SIZE * SECTOR_SIZE;
             let done = if skip == 0 && whole > 0 {
                 let (part, _) = rest.split_at_mut_checked(whole).ok_or(error)?;
-                self.inner.read_blocks(sector, part).map_err(|_| error)?;
+                self.read_sectors(sector, part).ok_or(error)?;
                 whole
             } else {
                 let mut buffer = [0; SECTOR_SIZE];
-                self.inner.read_blocks(sector, &mut buffer).map_err(|_| error)?;
+                self.read_sectors(sector, &mut buffer).ok_or(error)?;
                 let from = buffer.get(skip..).unwrap_or_default();
                 rest.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
                 from.len().min(rest.len())

@@ -269,7 +269,6 @@ macro_rules! wipe_stack {
         b.lo 8b"
     };
 }
-use wipe_stack;
 
 /// Makes an instruction of the normal world that trapped to EL3 undefined where it was executed. Kiln asks for no
 /// traps but those that come with its own interrupts: the group 0 registers of the interrupt controller.
