@@ -12,8 +12,9 @@ use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
 use crate::{debian, exec, firmware, workspace};
 
-/// The independent COSE library that checks Kiln's signatures.
-const COSE_LIBRARY: &str = "pycose==1.1.0";
+/// The independent COSE library that checks Kiln's signatures, and the CBOR library that it was written for: later
+/// ones give it tuples where it expects lists.
+const COSE_LIBRARY: [&str; 2] = ["pycose==1.1.0", "cbor2==5.7.1"];
 
 /// Builds the firmware, checks it, and runs all tests: on the host and in the emulator.
 ///
@@ -80,17 +81,21 @@ fn python() -> Result<PathBuf> {
     }
     let step = Step::start("installing an independent COSE library");
     exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", COSE_LIBRARY]))
+    exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(COSE_LIBRARY))
         .context("pip cannot install it: is the network up?")?;
     if !has_library(&python) {
-        bail!("{COSE_LIBRARY} was installed but does not load");
+        bail!("{} was installed but does not load", COSE_LIBRARY.join(" with "));
     }
-    step.done(COSE_LIBRARY);
+    step.done(&COSE_LIBRARY.join(" with "));
     Ok(python)
 }
 
 fn has_library(python: &Path) -> bool {
-    Command::new(python).args(["-c", "import pycose"]).output().is_ok_and(|output| output.status.success())
+    let program = "import sys, pycose; from importlib.metadata import version
+sys.exit(any(version(name) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
+    let mut command = Command::new(python);
+    command.args(["-c", program]).args(COSE_LIBRARY);
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// How many tests ran.
