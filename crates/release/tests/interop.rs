@@ -4,7 +4,6 @@ use memory_map::qemu_virt;
 use release::{Compression, Identity, OsParts, OsRelease, Owner, test_keys};
 use sealed_image::Version;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
