@@ -116,6 +116,10 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
         "--profile",
         FIRMWARE_PROFILE,
     ]);
+    if package == STAGE0 {
+        // Its flags differ, and cargo would build every dependency anew at each change between the two.
+        command.arg("--target-dir").arg(workspace::kiln_dir().join("stage0-target"));
+    }
     command.arg("--message-format=json-render-diagnostics").arg("--config").arg(flags(package)?).args(more);
     let messages = exec::capture(&mut command)?;
     let built = executable(&String::from_utf8_lossy(&messages), package)
