@@ -1,6 +1,6 @@
 //! QEMU `virt` with TrustZone: the only place where an address becomes a pointer.
 //!
-//! [`rom::Board`] is what stage0 gets, [`ram::Board`] what a later stage gets. Each is made once in a stage's
+//! `rom::Board` is what stage0 gets, `ram::Board` what a later stage gets. Each is made once in a stage's
 //! life, so that every register block and every region of memory has one owner.
 //!
 //! Only modelled on this board, since code at EL3, a debugger or a write to the flash file defeats it: one-way

@@ -3,7 +3,7 @@
 //! # Threats
 //! A block or entropy device is another's: what it returns is data to be verified, never a length or an address
 //! to be trusted. It reaches DRAM by DMA only, so every buffer in secure RAM goes through a bounce pool, and the
-//! stage resets every such device before the first plaintext reaches DRAM ([`virtio::reset_all`]).
+//! stage resets every such device before the first plaintext reaches DRAM (`virtio::reset_all`).
 #![cfg_attr(target_os = "none", no_std)]
 
 mod mapped;

@@ -2,13 +2,13 @@
 //!
 //! # What a stage gets
 //! All Rust runs with the MMU and caches on, on a stack in secure RAM, with interrupts masked. stage0 starts at
-//! [`reset`](mod@reset), executes in place and finds secure RAM cleared; the other stages start at
-//! [`start`](mod@start), in the RAM that stage0 decrypted them to. A stage names its `main` and what it does about
-//! a fatal error with [`entry!`].
+//! `reset`, executes in place and finds secure RAM cleared; the other stages start at
+//! `start`, in the RAM that stage0 decrypted them to. A stage names its `main` and what it does about
+//! a fatal error with `entry!`.
 //!
 //! # Threats
 //! *Stale secrets.* A warm reset keeps secure RAM, so the reset code clears all of it before any Rust runs.
-//! [`stop`](exit::stop) clears what it can reach, registers included, before the core waits for ever, and so
+//! `exit::stop` clears what it can reach, registers included, before the core waits for ever, and so
 //! does the jump to the next stage with all that stage0 used.
 //! *Data as code.* Writable memory is never executable (`SCTLR_EL3.WXN` holds even if a table entry were wrong).
 //! stage0's text is the only executable memory of stage0; a later stage's is its image.

@@ -1,6 +1,6 @@
 //! Proves on the linked stage0 that none of Kiln's code there can panic.
 //!
-//! From the instructions of every function a call graph is made; [`policy`] then judges each call that can end
+//! From the instructions of every function a call graph is made; `policy` then judges each call that can end
 //! in a panic. Functions that were inlined are told apart by the line tables, so that a panic inside a function
 //! of `p256`, inlined into `boot-crypto`, is p256's and not Kiln's. Where the graph cannot know, it assumes the
 //! worst: a function that calls through a pointer may call everything whose address lies in data.
