@@ -33,6 +33,41 @@ pub trait Storage {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError>;
 }
 
+/// A write or an erase failed, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteError {
+    /// Byte offset of what failed.
+    pub offset: u64,
+}
+
+/// Storage that can be written as well.
+///
+/// What [`flush`](Self::flush) has not covered yet may be lost, in any order, when power fails; what it has
+/// covered may not.
+pub trait StorageMut: Storage {
+    /// Returns the block size of [`erase`](Self::erase) in bytes; 1 where nothing has to be erased before it is
+    /// written.
+    fn erase_size(&self) -> u64;
+
+    /// Makes the range ready to be written: on NOR flash every byte then reads 0xFF; elsewhere nothing is done.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the range leaves the storage, is not made of whole blocks, or the device fails.
+    fn erase(&mut self, offset: u64, len: u64) -> Result<(), WriteError>;
+
+    /// Writes `bytes` from `offset` on. On NOR flash bits only fall: the place was erased before.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the range leaves the storage or the device fails; what is there is then undefined.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError>;
+
+    /// Returns once everything written so far is durable.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the device fails.
+    fn flush(&mut self) -> Result<(), WriteError>;
+}
+
 /// Words of one-time-programmable memory, as they read now.
 pub trait Otp {
     /// Returns the number of 32-bit words.
@@ -40,6 +75,35 @@ pub trait Otp {
 
     /// Returns word `index`, or `None` past the end.
     fn read(&self, index: usize) -> Option<u32>;
+}
+
+/// Fuses that can be burned: bits go from 0 to 1 and never back.
+pub trait OtpBurn: Otp {
+    /// Burns every bit of `bits` into word `index`; bits that are burned already stay burned.
+    ///
+    /// # Errors
+    /// [`BurnError`]; how many of the bits are burned then is not known.
+    fn burn(&mut self, index: usize, bits: u32) -> Result<(), BurnError>;
+}
+
+/// Why a word was not burned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BurnError {
+    /// There is no such word.
+    NoSuchWord {
+        /// Index of the word.
+        index: usize,
+    },
+    /// The word's row is locked.
+    Locked {
+        /// Index of the word.
+        index: usize,
+    },
+    /// The fuses, or the flash that stands in for them, report an error.
+    Failed {
+        /// Index of the word.
+        index: usize,
+    },
 }
 
 /// A source of random bytes, which whoever owns the factory may own as well: never a key's only source.
@@ -71,6 +135,12 @@ pub trait Clock {
     fn now(&self) -> u64;
     /// Returns its frequency in Hz.
     fn hz(&self) -> u64;
+}
+
+/// The receiving half of a serial link.
+pub trait Receive {
+    /// Returns the next byte if one has arrived.
+    fn receive(&mut self) -> Option<u8>;
 }
 
 /// What ends a run of the whole system.

@@ -29,10 +29,23 @@ pub const BOOT_SLOT_A: Region = FLASH0.part(2 * MIB, 2 * MIB);
 pub const BOOT_SLOT_B: Region = FLASH0.part(4 * MIB, 2 * MIB);
 /// The provisioning journal.
 pub const JOURNAL: Region = FLASH0.part(6 * MIB, MIB);
-/// Device state.
+/// Device state: the three regions that follow.
 pub const DEVICE_STATE: Region = FLASH0.part(7 * MIB, MIB);
+/// How far closing has come: which install stage0 still proves, and whether the authority has acknowledged it.
+pub const CLOSING_STATE: Region = DEVICE_STATE.part(0, FLASH_BLOCK);
+/// The device certificate and its chain, once the authority has released them.
+pub const CERTIFICATES: Region = DEVICE_STATE.part(FLASH_BLOCK, FLASH_BLOCK);
+/// Secret objects (customer keys and certificates), sealed for this device.
+pub const SECRETS: Region = DEVICE_STATE.part(2 * FLASH_BLOCK, 2 * FLASH_BLOCK);
+/// The second copy of the production stage while provisioning: it moves to boot slot B once the device is closed.
+pub const BOOT_STAGING: Region = FLASH0.part(8 * MIB, 2 * MIB);
 /// The OTP bank's stand-in: the last erase block of flash0.
 pub const OTP: Region = FLASH0.part(64 * MIB - FLASH_BLOCK, FLASH_BLOCK);
+/// The part of the OTP bank that holds fuse words; the vendor's certificate lies behind it.
+pub const OTP_WORDS: Region = OTP.part(0, FLASH_BLOCK / 2);
+/// The silicon vendor's certificate for the die, which fabrication writes behind the fuse words: its length as a
+/// little-endian `u32`, then its DER.
+pub const VENDOR_CERTIFICATE: Region = OTP.part(FLASH_BLOCK / 2, 8 * KIB);
 
 // --- Secure RAM ------------------------------------------------------------------------------------------
 
@@ -118,6 +131,9 @@ const _: () = {
     assert!(!STAGE0_EXECUTABLE.overlaps(&BOOT_SLOT_A));
     assert!(!BOOT_SLOT_A.overlaps(&BOOT_SLOT_B));
     assert!(OTP.end() == FLASH0.end());
+    assert!(DEVICE_STATE.base == JOURNAL.end() && BOOT_STAGING.base == DEVICE_STATE.end());
+    assert!(SECRETS.end() == DEVICE_STATE.end());
+    assert!(BOOT_STAGING.size == BOOT_SLOT_B.size);
     assert!(!STAGE0_RAM.overlaps(&BOOT_INFO));
     assert!(!PARKING.overlaps(&STAGE0_RAM));
     assert!(!HANDOFF_SECRETS.overlaps(&STAGE_RUN));
