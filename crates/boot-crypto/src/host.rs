@@ -3,15 +3,20 @@
 use crate::Digest;
 use core::fmt;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
+use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::traits::PublicKeyParts as _;
+use std::string::String;
 use std::vec::Vec;
+use zeroize::Zeroizing;
 
 /// A private key is not one that this release signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningKeyError {
     /// The bytes are no P-256 private scalar.
     NotAScalar,
+    /// The text is no PKCS#8 P-256 private key in PEM.
+    NotP256Pem,
     /// The text is no PKCS#8 RSA private key in PEM.
     NotRsaPem,
     /// The modulus has another length than 3072 or 4096 bits, or the public exponent is not 65537.
@@ -25,6 +30,7 @@ impl fmt::Display for SigningKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAScalar => f.write_str("the bytes are no P-256 private key"),
+            Self::NotP256Pem => f.write_str("the text is no P-256 private key in PKCS#8 PEM"),
             Self::NotRsaPem => f.write_str("the text is no RSA private key in PKCS#8 PEM"),
             Self::RsaParameters { modulus_bits } => write!(
                 f,
@@ -48,6 +54,29 @@ impl Es256Key {
         p256::ecdsa::SigningKey::from_slice(scalar).map(Self).map_err(|_| SigningKeyError::NotAScalar)
     }
 
+    /// Makes a fresh key.
+    pub fn generate() -> Self {
+        loop {
+            // Fewer than one in 2^32 candidates is no scalar.
+            if let Ok(key) = Self::from_scalar(&Zeroizing::new(random())) {
+                return key;
+            }
+        }
+    }
+
+    /// Reads a key from PKCS#8 PEM, as `openssl genpkey -algorithm EC` writes it.
+    ///
+    /// # Errors
+    /// Text that is no such key.
+    pub fn from_pem(pem: &str) -> Result<Self, SigningKeyError> {
+        p256::ecdsa::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|_| SigningKeyError::NotP256Pem)
+    }
+
+    /// Writes the key as PKCS#8 PEM; wiped when dropped.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        self.0.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key has an encoding")
+    }
+
     /// Returns x followed by y.
     pub fn public(&self) -> [u8; 64] {
         let point = self.0.verifying_key().to_sec1_point(false);
@@ -61,6 +90,13 @@ impl Es256Key {
         let signature: p256::ecdsa::Signature =
             self.0.sign_prehash(digest).expect("a 32-byte digest can always be signed");
         signature.to_bytes().into()
+    }
+
+    /// Signs a digest as [`sign`](Self::sign) does, in the DER that X.509 holds (RFC 3279 section 2.2.3).
+    pub fn sign_der(&self, digest: &Digest) -> Vec<u8> {
+        let signature: p256::ecdsa::Signature =
+            self.0.sign_prehash(digest).expect("a 32-byte digest can always be signed");
+        signature.to_der().as_bytes().to_vec()
     }
 }
 
@@ -104,4 +140,36 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system's random generator answers");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{es256_verify, sha256};
+
+    #[test]
+    fn a_key_survives_its_pem() {
+        let key = Es256Key::generate();
+        let again = Es256Key::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(again.public(), key.public());
+        let digest = sha256(b"message");
+        assert!(es256_verify(&key.public(), &digest, &again.sign(&digest)).accepts());
+        assert_ne!(Es256Key::generate().public(), key.public());
+    }
+
+    #[test]
+    fn text_that_is_no_key_is_refused() {
+        let pem = Es256Key::generate().to_pem();
+        for text in ["", "key", &pem[1..], &pem[..100], &pem.replacen('M', "N", 1)] {
+            assert_eq!(Es256Key::from_pem(text).err(), Some(SigningKeyError::NotP256Pem), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_der_of_a_signature_holds_the_same_numbers() {
+        let key = Es256Key::generate();
+        let digest = sha256(b"message");
+        let der = p256::ecdsa::Signature::from_der(&key.sign_der(&digest)).unwrap();
+        assert_eq!(der.to_bytes().as_slice(), key.sign(&digest));
+    }
 }
