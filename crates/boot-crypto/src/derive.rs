@@ -1,6 +1,6 @@
 //! HKDF-SHA256 (RFC 5869) and the keys of a die.
 
-use crate::{Key, labels, sha256};
+use crate::{Digest, EcKey, Key, Sha256, labels, sha256};
 use zeroize::Zeroize;
 
 /// Derives `N` bytes, at most 8160, from input key material, a salt and the concatenation of `info`.
@@ -24,13 +24,72 @@ pub fn die_secret(silicon_secret: &Key) -> Key {
     derive_key(&[], silicon_secret, &[labels::DIE_SECRET])
 }
 
+/// Derives the key of a die, which signs stage0's statements and which nothing after stage0 can reach. The silicon
+/// vendor certifies its public half.
+pub fn die_key(silicon_secret: &Key) -> EcKey {
+    EcKey::derive(silicon_secret, &[], &[labels::DIE_KEY])
+}
+
+/// Derives the secret of a stage (a DICE compound device identifier): another stage, lifecycle or die gets another.
+/// `lifecycle` is the codeword; a die that is closing counts as `Secured` still, so that a stage which resumes after
+/// a power cut finds the secret it had.
+pub fn stage_secret(silicon_secret: &Key, measurement: &Digest, lifecycle: u32) -> Key {
+    derive_key(measurement, silicon_secret, &[labels::STAGE_SECRET, &lifecycle.to_le_bytes()])
+}
+
+/// Derives the key that the provisioning stage signs with. stage0 certifies its public half in a statement.
+pub fn alias_key(stage_secret: &Key) -> EcKey {
+    EcKey::derive(stage_secret, &[], &[labels::ALIAS_KEY])
+}
+
+/// Derives the key of the provisioning journal's sealed entries.
+pub fn journal_key(stage_secret: &Key) -> Key {
+    derive_key(&[], stage_secret, &[labels::JOURNAL])
+}
+
+/// Derives the key of one sealed entry of the journal; `salt` is the entry's own, 256 fresh random bits, so that the
+/// key is used once.
+pub fn journal_entry_key(journal_key: &Key, salt: &[u8; 32]) -> Key {
+    derive_key(salt, journal_key, &[labels::JOURNAL_ENTRY])
+}
+
+/// Derives the key that agrees with the authority's on the ticket key. `seed` is in the journal before the public
+/// half is sent, so that a power cut strands nobody.
+pub fn ephemeral_key(stage_secret: &Key, seed: &[u8; 32]) -> EcKey {
+    EcKey::derive(stage_secret, seed, &[labels::EPHEMERAL_KEY])
+}
+
+/// Derives the secret that the provisioning stage's random values depend on, beside the entropy source.
+pub fn drbg_secret(stage_secret: &Key) -> Key {
+    derive_key(&[], stage_secret, &[labels::DRBG_SECRET])
+}
+
+/// Derives the key that encrypts a ticket's secrets, from what both sides agreed on and the request that was answered.
+pub fn ticket_key(shared: &Key, request_digest: &Digest) -> Key {
+    derive_key(request_digest, shared, &[labels::TICKET])
+}
+
+/// Derives the device identity: the key of the certificate request.
+pub fn identity_key(device_root: &Key, chip_id: &[u8]) -> EcKey {
+    EcKey::derive(device_root, chip_id, &[labels::IDENTITY_KEY])
+}
+
+/// Digests a secret fuse row, so that it can be compared without being told.
+pub fn fuse_tag(row: u8, key: &Key) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(labels::FUSE_TAG);
+    hash.update(&[row]);
+    hash.update(key.expose());
+    hash.finish()
+}
+
 /// Derives the device root, which needs both the silicon vendor's secret and the seed born on the device.
 pub fn device_root(die_secret: &Key, device_seed: &Key) -> Key {
     derive_key(device_seed.expose(), die_secret, &[labels::DEVICE_ROOT])
 }
 
-/// Derives a storage key: `label` is [`labels::STORAGE_BOOT`] or [`labels::STORAGE_OS`], `generation` counts
-/// the owners that the die has had.
+/// Derives a storage key: `label` is [`labels::STORAGE_BOOT`], [`labels::STORAGE_OS`] or
+/// [`labels::STORAGE_SECRET`], `generation` counts the owners that the die has had.
 pub fn storage_key(device_root: &Key, label: &[u8], chip_id: &[u8], generation: u32) -> Key {
     derive_key(chip_id, device_root, &[label, &generation.to_le_bytes()])
 }
@@ -83,12 +142,46 @@ mod tests {
             *storage_key(&root, labels::STORAGE_BOOT, &chip, 1).expose(),
             *storage_key(&root, labels::STORAGE_BOOT, &[6; 16], 0).expose(),
             *storage_key(&root, labels::STORAGE_OS, &chip, 0).expose(),
+            *storage_key(&root, labels::STORAGE_SECRET, &chip, 0).expose(),
             *rng_secret(&root, &chip).expose(),
+            *stage_secret(&silicon, &[9; 32], 1).expose(),
+            *stage_secret(&silicon, &[10; 32], 1).expose(),
+            *stage_secret(&silicon, &[9; 32], 2).expose(),
+            *stage_secret(&seed, &[9; 32], 1).expose(),
+            *journal_key(&root).expose(),
+            *journal_entry_key(&root, &[7; 32]).expose(),
+            *journal_entry_key(&root, &[8; 32]).expose(),
+            *drbg_secret(&root).expose(),
+            *ticket_key(&root, &[7; 32]).expose(),
+            *ticket_key(&root, &[8; 32]).expose(),
+            fuse_tag(9, &root),
+            fuse_tag(10, &root),
             *wrap_key(&root, &[7; 32]).expose(),
             *wrap_key(&root, &[8; 32]).expose(),
         ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|b| a != b), "{i}");
+        }
+    }
+
+    #[test]
+    fn every_input_changes_every_key_pair() {
+        let (a, b) = (Key::new([1; 32]), Key::new([2; 32]));
+        let pairs = [
+            die_key(&a),
+            die_key(&b),
+            alias_key(&a),
+            alias_key(&b),
+            ephemeral_key(&a, &[3; 32]),
+            ephemeral_key(&a, &[4; 32]),
+            ephemeral_key(&b, &[3; 32]),
+            identity_key(&a, &[3; 16]),
+            identity_key(&a, &[4; 16]),
+            identity_key(&b, &[3; 16]),
+        ];
+        let public: [[u8; 64]; 10] = pairs.map(|pair| pair.public());
+        for (i, x) in public.iter().enumerate() {
+            assert!(public.iter().skip(i + 1).all(|y| x != y), "{i}");
         }
     }
 

@@ -2,12 +2,34 @@
 
 /// Silicon secret → die secret.
 pub const DIE_SECRET: &[u8] = b"kiln v1 die secret";
+/// Silicon secret → die key, which signs stage0's statements.
+pub const DIE_KEY: &[u8] = b"kiln v1 die key";
+/// Silicon secret, measurement and lifecycle → stage secret.
+pub const STAGE_SECRET: &[u8] = b"kiln v1 stage secret";
+/// Stage secret → alias key, which signs the provisioning stage's messages.
+pub const ALIAS_KEY: &[u8] = b"kiln v1 alias key";
+/// Stage secret → key of the journal's sealed entries.
+pub const JOURNAL: &[u8] = b"kiln v1 journal";
+/// Journal key and an entry's salt → the key of the entry.
+pub const JOURNAL_ENTRY: &[u8] = b"kiln v1 sealed journal entry";
+/// Stage secret and a journalled seed → ephemeral key of a session.
+pub const EPHEMERAL_KEY: &[u8] = b"kiln v1 ephemeral key";
+/// Stage secret → the secret that the provisioning stage's random values depend on.
+pub const DRBG_SECRET: &[u8] = b"kiln v1 drbg secret";
+/// Agreed secret and request → key of a ticket's secrets.
+pub const TICKET: &[u8] = b"kiln v1 ticket";
+/// Before a secret fuse row in its digest.
+pub const FUSE_TAG: &[u8] = b"kiln v1 fuse tag";
 /// Die secret and device seed → device root.
 pub const DEVICE_ROOT: &[u8] = b"kiln v1 device root";
 /// Device root → key of the boot slots' sealings; stage0 alone uses it.
 pub const STORAGE_BOOT: &[u8] = b"kiln v1 storage boot";
 /// Device root → key of the OS objects' sealings; stage2 uses it.
 pub const STORAGE_OS: &[u8] = b"kiln v1 storage os";
+/// Device root → key of the secret objects' sealings.
+pub const STORAGE_SECRET: &[u8] = b"kiln v1 storage secret";
+/// Device root → device identity key.
+pub const IDENTITY_KEY: &[u8] = b"kiln v1 device identity";
 /// Device root → the secret that stage2's random values depend on.
 pub const RNG_SECRET: &[u8] = b"kiln v1 rng secret";
 /// Key-encryption key and a sealing's salt → the key that wraps the sealing's data key.
@@ -23,7 +45,27 @@ mod tests {
 
     #[test]
     fn no_label_is_a_prefix_of_another() {
-        let all = [DIE_SECRET, DEVICE_ROOT, STORAGE_BOOT, STORAGE_OS, RNG_SECRET, WRAP, RNG_SEED, KASLR_SEED];
+        let all = [
+            DIE_SECRET,
+            DIE_KEY,
+            STAGE_SECRET,
+            ALIAS_KEY,
+            JOURNAL,
+            JOURNAL_ENTRY,
+            EPHEMERAL_KEY,
+            DRBG_SECRET,
+            TICKET,
+            FUSE_TAG,
+            DEVICE_ROOT,
+            STORAGE_BOOT,
+            STORAGE_OS,
+            STORAGE_SECRET,
+            IDENTITY_KEY,
+            RNG_SECRET,
+            WRAP,
+            RNG_SEED,
+            KASLR_SEED,
+        ];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {
                 assert!(i == j || !b.starts_with(a), "{i} {j}");

