@@ -421,8 +421,9 @@ fn no_disk() {
 #[test]
 fn no_entropy_source() {
     let maker = Maker::development();
-    let report =
-        device(&maker, maker.seal_os(&maker.os(TOKEN))).machine(|config| config.entropy(false)).boot();
+    let report = device(&maker, maker.seal_os(&maker.os(TOKEN)))
+        .machine(|config| config.entropy(emulator::Entropy::Absent))
+        .boot();
     assert_stage2_refuses(&report, FailCode::EntropyMissing);
 }
 

@@ -1,12 +1,16 @@
-//! A serial line of the guest: everything it said, and when.
+//! A serial line of the guest: everything it said, and when; and a socket for a program that takes part in it.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::Error;
+
+/// How long the guest's words wait for a program that does not listen.
+const PASS: Duration = Duration::from_millis(1);
 
 /// Where a pattern was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +31,41 @@ struct Heard {
     closed: bool,
 }
 
+/// The program at the other end of the line, which hears what we hear.
+#[derive(Default)]
+struct Listener {
+    stream: Option<UnixStream>,
+    /// How much of what was heard has been passed on, to this program or to the one before it.
+    passed: usize,
+}
+
 #[derive(Default)]
 struct Shared {
     heard: Mutex<Heard>,
     changed: Condvar,
+    listener: Mutex<Listener>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes on what was heard and not passed on yet. A program that does not listen loses bytes, as on a real
+    /// line: it does not hold up the guest.
+    fn pass_on(&self) {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut stream) = listener.stream.as_ref() else { return };
+        let heard = self.lock();
+        let rest = heard.bytes.get(listener.passed..).unwrap_or_default();
+        // An error means that the program is gone, or that it is not listening.
+        let _ = stream.write_all(rest);
+        if heard.closed {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let passed = heard.bytes.len();
+        drop(heard);
+        listener.passed = passed;
     }
 }
 
@@ -74,6 +104,7 @@ impl Capture {
                     }
                     drop(heard);
                     shared.changed.notify_all();
+                    shared.pass_on();
                     if count == 0 {
                         return;
                     }
@@ -112,6 +143,13 @@ impl Capture {
     /// not been.
     pub fn time_of(&self, offset: usize) -> Option<Duration> {
         self.shared.lock().time_of(offset)
+    }
+
+    /// Returns the offset of the first byte that was read at `at` or later, the end if none was.
+    pub fn offset_at(&self, at: Duration) -> usize {
+        let heard = self.shared.lock();
+        let after = heard.marks.partition_point(|(_, time)| *time < at);
+        heard.marks.get(after).map_or(heard.bytes.len(), |(offset, _)| *offset)
     }
 
     /// Finds `pattern` in what was heard from offset `from` on, without waiting.
@@ -198,6 +236,29 @@ impl Capture {
         (&self.writer).write_all(bytes).map_err(Error::io(format!("sending to {}", self.name)))
     }
 
+    /// Returns a socket for a program that takes part in the line: it reads what the guest says, from the first
+    /// byte that no such program has been given, and what it writes goes to the guest. It is closed when the
+    /// emulator ends, and when the next program is connected.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there can be no more sockets.
+    pub fn connect(&self) -> Result<UnixStream, Error> {
+        let (theirs, ours) = UnixStream::pair().map_err(Error::io(self.name))?;
+        let mut from = ours.try_clone().map_err(Error::io(self.name))?;
+        let mut to = self.writer.try_clone().map_err(Error::io(self.name))?;
+        ours.set_write_timeout(Some(PASS)).map_err(Error::io(self.name))?;
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let before = {
+            let mut listener = self.shared.listener.lock().unwrap_or_else(PoisonError::into_inner);
+            listener.stream.replace(ours)
+        };
+        if let Some(before) = before {
+            let _ = before.shutdown(Shutdown::Both);
+        }
+        self.shared.pass_on();
+        Ok(theirs)
+    }
+
     fn tail(&self) -> String {
         let text = self.text();
         let from = text.char_indices().rev().nth(399).map_or(0, |(index, _)| index);
@@ -227,7 +288,10 @@ impl Heard {
 impl Drop for Capture {
     fn drop(&mut self) {
         // Wakes the reader; an error means that the other end is gone, which wakes it too.
-        let _ = self.writer.shutdown(std::net::Shutdown::Both);
+        let _ = self.writer.shutdown(Shutdown::Both);
+        if let Some(listener) = &self.shared.listener.lock().unwrap_or_else(PoisonError::into_inner).stream {
+            let _ = listener.shutdown(Shutdown::Both);
+        }
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
@@ -256,6 +320,9 @@ mod tests {
         assert_eq!((found.start, found.end, found.at), (6, 13, first.at));
         assert!(capture.time_of(9).unwrap() > first.at);
         assert_eq!(capture.time_of(13), None);
+        assert_eq!((capture.offset_at(Duration::ZERO), capture.offset_at(first.at)), (0, 0));
+        assert_eq!(capture.offset_at(first.at + Duration::from_millis(1)), 9);
+        assert_eq!(capture.offset_at(SOON), 13);
         assert_eq!(capture.find(b"Booting", 7), None);
     }
 
@@ -280,6 +347,41 @@ mod tests {
         let gone = capture.wait_for(b"never", 0, SOON).unwrap_err();
         assert!(matches!(gone, Error::Closed { .. }), "{gone}");
         assert!(capture.is_closed());
+    }
+
+    #[test]
+    fn a_program_on_the_line_hears_all_of_it_and_answers_the_guest() {
+        let (capture, mut guest) = pair();
+        guest.write_all(b"before").unwrap();
+        capture.wait_for(b"before", 0, SOON).unwrap();
+        let mut station = capture.connect().unwrap();
+        station.set_read_timeout(Some(SOON)).unwrap();
+        guest.write_all(b" after").unwrap();
+        let mut heard = [0; 12];
+        station.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"before after");
+        station.write_all(b"answer").unwrap();
+        let mut answer = [0; 6];
+        guest.read_exact(&mut answer).unwrap();
+        assert_eq!((&answer, capture.text().as_str()), (b"answer", "before after"));
+
+        let mut next = capture.connect().unwrap();
+        assert_eq!(station.read(&mut heard).unwrap(), 0, "the first program is off the line");
+        guest.write_all(b"next").unwrap();
+        next.read_exact(&mut heard[..4]).unwrap();
+        assert_eq!(&heard[..4], b"next", "nothing is said twice");
+        drop(guest);
+        assert_eq!(next.read(&mut heard).unwrap(), 0, "the line ends with the guest");
+    }
+
+    #[test]
+    fn a_program_that_does_not_listen_does_not_hold_up_the_guest() {
+        let (capture, mut guest) = pair();
+        let _deaf = capture.connect().unwrap();
+        guest.set_write_timeout(Some(SOON)).unwrap();
+        guest.write_all(&vec![b'x'; 4 << 20]).unwrap();
+        guest.write_all(b"end").unwrap();
+        capture.wait_for(b"end", 0, SOON).unwrap();
     }
 
     #[test]

@@ -14,6 +14,18 @@ pub enum Writes {
     Discard,
 }
 
+/// Where the guest's entropy source gets its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Entropy {
+    /// There is no such device.
+    Absent,
+    /// From the emulator's own generator.
+    #[default]
+    Random,
+    /// From a file: what a dishonest owner of the source would have it say.
+    File(PathBuf),
+}
+
 /// A QEMU `virt` machine. The default is a Kiln device: TrustZone, two cores, 512 MiB, an entropy source.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
@@ -22,7 +34,7 @@ pub struct MachineConfig {
     cores: u32,
     memory_mib: u32,
     secure: bool,
-    entropy: bool,
+    entropy: Entropy,
     flash0: Option<PathBuf>,
     flash1: Option<PathBuf>,
     disk: Option<PathBuf>,
@@ -40,7 +52,7 @@ impl Default for MachineConfig {
             cores: 2,
             memory_mib: 512,
             secure: true,
-            entropy: true,
+            entropy: Entropy::default(),
             flash0: None,
             flash1: None,
             disk: None,
@@ -91,8 +103,8 @@ impl MachineConfig {
         self
     }
 
-    /// Attaches a virtio entropy source or leaves it out.
-    pub fn entropy(mut self, entropy: bool) -> Self {
+    /// Chooses the virtio entropy source.
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
         self.entropy = entropy;
         self
     }
@@ -187,8 +199,13 @@ impl MachineConfig {
             args.pair("-drive", with_path(format!("if=none,id=disk,format=raw{keep},file="), file));
             args.pair("-device", "virtio-blk-device,drive=disk");
         }
-        if self.entropy {
-            args.pair("-device", "virtio-rng-device");
+        match &self.entropy {
+            Entropy::Absent => {}
+            Entropy::Random => args.pair("-device", "virtio-rng-device"),
+            Entropy::File(file) => {
+                args.pair("-object", with_path("rng-random,id=rng,filename=".into(), file));
+                args.pair("-device", "virtio-rng-device,rng=rng");
+            }
         }
         for channel in self.channels() {
             let options = format!("socket,id={channel},path=");
@@ -262,7 +279,7 @@ mod tests {
     fn options_reach_the_command_line() {
         let config = MachineConfig::device(Path::new("/a,b"))
             .secure(false)
-            .entropy(false)
+            .entropy(Entropy::Absent)
             .no_disk()
             .cores(4)
             .icount(0)
@@ -274,5 +291,13 @@ mod tests {
         }
         assert!(!line.contains("uart1") && !line.contains("rng") && !line.contains("blk"));
         assert!(line.ends_with("-semihosting"));
+    }
+
+    #[test]
+    fn entropy_can_come_from_a_file() {
+        let line = line(&MachineConfig::default().entropy(Entropy::File("/dev/zero".into())));
+        assert!(
+            line.contains("-object rng-random,id=rng,filename=/dev/zero -device virtio-rng-device,rng=rng")
+        );
     }
 }

@@ -13,7 +13,7 @@ mod terminal;
 mod timeline;
 
 pub use capture::{Capture, Match};
-pub use config::{MachineConfig, Writes};
+pub use config::{Entropy, MachineConfig, Writes};
 pub use error::Error;
 pub use machine::Machine;
 pub use observe::{Expectation, FIRST_KERNEL_LINE, boot_and_observe};

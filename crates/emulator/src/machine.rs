@@ -88,7 +88,29 @@ impl Machine {
         self.reset
     }
 
-    /// Returns UART1, the station link, where the machine has one.
+    /// Returns when the guest has been reset since it was started, by itself or by QMP.
+    pub fn resets(&self) -> Vec<Duration> {
+        self.qmp.events().iter().filter(|event| event.name == "RESET").map(|event| event.at).collect()
+    }
+
+    /// Returns every boot record so far and when it was whole, also those that were taken or observed already.
+    /// Damaged ones are left out.
+    pub fn records(&self) -> Vec<(Duration, BootRecord)> {
+        let Some(station) = &self.station else { return Vec::new() };
+        let bytes = station.bytes();
+        let mut records = Vec::new();
+        let mut at = 0;
+        while let Some((record, used)) = bytes.get(at..).and_then(BootRecord::find) {
+            if let (Ok(record), Some(time)) = (record, station.time_of(at + used - 1)) {
+                records.push((time, record));
+            }
+            at += used;
+        }
+        records
+    }
+
+    /// Returns UART1, the station link, where the machine has one. [`Capture::connect`] lets a station take part
+    /// in it.
     pub fn station(&self) -> Option<&Capture> {
         self.station.as_ref()
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use boot_info::Stage;
 use boot_info::record::BootRecord;
 
 use crate::{Error, Machine, MachineConfig, Outcome, Report};
@@ -33,12 +34,26 @@ pub struct Expectation {
     pub within: Duration,
     /// Where the console output is written to, in full.
     pub console_log: Option<PathBuf>,
+    /// Whether the device may reset itself on the way: what counts is then its last boot.
+    pub through_resets: bool,
 }
 
 impl Expectation {
     /// Expects `token` within a minute.
     pub fn token(token: impl Into<String>) -> Self {
-        Self { token: Some(token.into()), within: Duration::from_secs(60), console_log: None }
+        Self {
+            token: Some(token.into()),
+            within: Duration::from_secs(60),
+            console_log: None,
+            through_resets: false,
+        }
+    }
+
+    /// Watches through the resets of a device that is being provisioned, up to its first boot for good or to a
+    /// refusal. The report is that of the last boot.
+    pub fn through_resets(mut self) -> Self {
+        self.through_resets = true;
+        self
     }
 
     /// Sets how long to wait.
@@ -97,6 +112,10 @@ impl Machine {
             report.console_log = Some(file.clone());
         }
         let seen = seen?;
+        let from = match self.last_reset().filter(|_| expectation.through_resets) {
+            Some(reset) => self.console.offset_at(reset).clamp(from, seen.end),
+            None => from,
+        };
         self.console_seen = seen.end;
         report.qemu_version = Some(self.qmp.version().to_owned());
         report.console =
@@ -139,7 +158,10 @@ impl Machine {
             let closed = self.console.is_closed() && self.station().is_none_or(|station| station.is_closed());
             let heard = self.console.len();
             if seen.record.is_none() {
-                seen.record = self.take_record()?;
+                seen.record = self.take_record()?.filter(|record| {
+                    // A stage that goes on after a reset has not entered anything yet.
+                    record.code != 0 || record.stage == Stage::Stage2 as u8 || !expectation.through_resets
+                });
             }
             if seen.record.is_some_and(|record| record.code != 0) {
                 seen.end = self.hear_out();
@@ -225,7 +247,7 @@ impl Machine {
     }
 
     fn last_reset(&self) -> Option<Duration> {
-        self.qmp.events().iter().rev().find(|event| event.name == "RESET").map(|event| event.at)
+        self.resets().last().copied()
     }
 }
 

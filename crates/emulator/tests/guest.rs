@@ -1,6 +1,7 @@
 //! Boots a guest of a few instructions in the real emulator: it plays the part of the firmware and of whatever
 //! runs after it, honest or not.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,25 @@ fn the_boot_after_a_reset_is_observed_by_itself() {
     let line = |console: &str| console.matches("KILN-PAYLOAD").count();
     assert_eq!((line(&first.console), line(&second.console)), (1, 1));
     assert!(machine.qmp.events().iter().any(|event| event.name == "RESET"));
+}
+
+#[test]
+fn a_station_takes_part_in_its_link_while_the_records_of_all_boots_are_kept() {
+    let guest = Guest::new().records(0).says("KILN-PAYLOAD cpus=1 token=beef\r\n").does(GPIO_RESET);
+    let mut machine = Machine::start(&guest.machine()).unwrap();
+    let mut station = machine.station().unwrap().connect().unwrap();
+    station.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut heard = vec![0; frame(0).len()];
+    station.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, frame(0));
+    machine.observe(&token().through_resets()).unwrap();
+    machine.observe(&token().through_resets()).unwrap();
+    let (resets, records) = (machine.resets(), machine.records());
+    assert!(!resets.is_empty() && records.len() >= 2, "{} resets, {} records", resets.len(), records.len());
+    assert!(records[0].0 < resets[0] && resets[0] < records[1].0, "{resets:?}");
+    machine.kill();
+    let mut rest = Vec::new();
+    station.read_to_end(&mut rest).unwrap();
 }
 
 #[test]
