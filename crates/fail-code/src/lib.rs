@@ -333,6 +333,9 @@ codes! {
         1012 PackageIncomplete "package-incomplete"
             "the package lacks an object without which the device cannot boot"
             "A package names a stage2, a bundle and all objects of the bundle: make it again.";
+        1013 PackageMalformed "package-malformed"
+            "the index of the package is not the one canonical encoding of objects in their order"
+            "The package was made by a tool that is not Kiln's: make it again.";
         1020 TicketInvalid "ticket-invalid"
             "the ticket is not signed by an authority that the owner root delegated to"
             "The station relays to a wrong authority, or the answer was altered on its way: look at the station's connection.";

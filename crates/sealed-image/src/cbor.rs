@@ -2,8 +2,8 @@
 //!
 //! The reader accepts the deterministic encoding only: every head in its shortest form, definite lengths, the
 //! fields of a map in their order, nothing left over. It is a few hundred bytes of code, a third of what it takes
-//! to decode leniently, encode again and compare; that matters in stage0. Hosts encode with `minicbor`, so each
-//! side is checked by the other.
+//! to decode leniently, encode again and compare; that matters in stage0. Whoever writes encodes with `minicbor`
+//! (feature `alloc`), so each side is checked by the other.
 
 use boot_crypto::Sha256;
 
@@ -15,13 +15,13 @@ const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 
 /// A value that is read from its one encoding.
-pub(crate) trait Decode<'b>: Sized {
+pub trait Decode<'b>: Sized {
     /// Reads the value; `None` for anything else.
     fn decode(r: &mut Reader<'b>) -> Option<Self>;
 }
 
 /// Parses the one encoding of `T` that fills `untrusted`; otherwise tells the offset where that was noticed.
-pub(crate) fn parse_exact<'b, T: Decode<'b>>(untrusted: &'b [u8]) -> Result<T, u32> {
+pub fn parse_exact<'b, T: Decode<'b>>(untrusted: &'b [u8]) -> Result<T, u32> {
     let mut r = Reader { rest: untrusted };
     match T::decode(&mut r) {
         Some(value) if r.rest.is_empty() => Ok(value),
@@ -30,11 +30,21 @@ pub(crate) fn parse_exact<'b, T: Decode<'b>>(untrusted: &'b [u8]) -> Result<T, u
 }
 
 /// Reads items one after the other. Where a method returns `None`, the bytes are not what they must be.
-pub(crate) struct Reader<'b> {
+pub struct Reader<'b> {
     rest: &'b [u8],
 }
 
 impl<'b> Reader<'b> {
+    /// Starts at the first of these bytes.
+    pub const fn new(untrusted: &'b [u8]) -> Self {
+        Self { rest: untrusted }
+    }
+
+    /// Succeeds if nothing is left over.
+    pub fn end(&self) -> Option<()> {
+        self.rest.is_empty().then_some(())
+    }
+
     /// Reads the head of an item of this major type and returns its argument (RFC 8949 section 3).
     #[inline(never)]
     fn head(&mut self, major: u8) -> Option<u64> {
@@ -68,67 +78,67 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads an unsigned integer that fits `T`.
-    pub(crate) fn uint<T: TryFrom<u64>>(&mut self) -> Option<T> {
+    pub fn uint<T: TryFrom<u64>>(&mut self) -> Option<T> {
         self.head(UNSIGNED)?.try_into().ok()
     }
 
     /// Reads a key of a map, 0 to 23.
-    pub(crate) fn key(&mut self, key: u8) -> Option<()> {
+    pub fn key(&mut self, key: u8) -> Option<()> {
         self.literal(&[key])
     }
 
     /// Reads a negative integer and returns its argument: -1 less the value.
-    pub(crate) fn negative(&mut self) -> Option<u64> {
+    pub fn negative(&mut self) -> Option<u64> {
         self.head(NEGATIVE)
     }
 
     /// Reads a byte string.
-    pub(crate) fn bytes(&mut self) -> Option<&'b [u8]> {
+    pub fn bytes(&mut self) -> Option<&'b [u8]> {
         self.string(BYTES)
     }
 
     /// Reads a byte string of exactly `N` bytes.
-    pub(crate) fn fixed<const N: usize>(&mut self) -> Option<&'b [u8; N]> {
+    pub fn fixed<const N: usize>(&mut self) -> Option<&'b [u8; N]> {
         self.string(BYTES)?.try_into().ok()
     }
 
     /// Reads a text.
-    pub(crate) fn text(&mut self) -> Option<&'b str> {
+    pub fn text(&mut self) -> Option<&'b str> {
         core::str::from_utf8(self.string(TEXT)?).ok()
     }
 
     /// Reads the name of a board: 1 to [`crate::MAX_NAME`] of `a-z`, `0-9`, `-`.
     #[inline(never)]
-    pub(crate) fn name(&mut self) -> Option<&'b str> {
+    pub fn name(&mut self) -> Option<&'b str> {
         let name = self.text()?;
         let plain = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         (plain && (1..=crate::MAX_NAME).contains(&name.len())).then_some(name)
     }
 
     /// Reads the head of an array of at most `most` items and returns their number.
-    pub(crate) fn array_up_to(&mut self, most: usize) -> Option<usize> {
+    pub fn array_up_to(&mut self, most: usize) -> Option<usize> {
         usize::try_from(self.head(ARRAY)?).ok().filter(|items| *items <= most)
     }
 
     /// Reads the head of an array of exactly `items`.
-    pub(crate) fn array(&mut self, items: u64) -> Option<()> {
+    pub fn array(&mut self, items: u64) -> Option<()> {
         (self.head(ARRAY)? == items).then_some(())
     }
 
     /// Reads the head of a map of exactly `pairs`.
-    pub(crate) fn map(&mut self, pairs: u64) -> Option<()> {
+    pub fn map(&mut self, pairs: u64) -> Option<()> {
         (self.head(MAP)? == pairs).then_some(())
     }
 
     /// Reads exactly these bytes: the encoding of a constant.
     #[inline(never)]
-    pub(crate) fn literal(&mut self, encoding: &[u8]) -> Option<()> {
+    pub fn literal(&mut self, encoding: &[u8]) -> Option<()> {
         self.rest = self.rest.strip_prefix(encoding)?;
         Some(())
     }
 
     /// Reads `N` bytes as they are: the content of an item whose head was a [`Reader::literal`].
-    pub(crate) fn raw<const N: usize>(&mut self) -> Option<&'b [u8; N]> {
+    pub fn raw<const N: usize>(&mut self) -> Option<&'b [u8; N]> {
         let (raw, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
         Some(raw)
@@ -143,7 +153,7 @@ fn wide<const N: usize>(bytes: &[u8], least: u64) -> Option<(u64, &[u8], u64)> {
 
 /// Hashes the encoding of a byte string. None is as long as 4 GiB: metadata is bounded.
 #[inline(never)]
-pub(crate) fn hash_bytes(hash: &mut Sha256, bytes: &[u8]) {
+pub fn hash_bytes(hash: &mut Sha256, bytes: &[u8]) {
     let length = (bytes.len() as u32).to_be_bytes();
     let [a, b, c, d] = length;
     match length {
@@ -155,15 +165,18 @@ pub(crate) fn hash_bytes(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(bytes);
 }
 
-/// Encodes on a host.
-#[cfg(feature = "host")]
-pub(crate) fn encode(
-    write: impl FnOnce(
-        &mut minicbor::Encoder<std::vec::Vec<u8>>,
-    ) -> Result<(), minicbor::encode::Error<core::convert::Infallible>>,
-) -> std::vec::Vec<u8> {
-    let mut e = minicbor::Encoder::new(std::vec::Vec::new());
-    write(&mut e).expect("a vector takes every byte");
+/// What an encoder that writes to a vector returns.
+#[cfg(feature = "alloc")]
+pub type Encoded = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
+
+/// Encodes with an independent encoder; the caller writes fields in the order of their keys.
+#[cfg(feature = "alloc")]
+pub fn encode(
+    write: impl FnOnce(&mut minicbor::Encoder<alloc::vec::Vec<u8>>) -> Encoded,
+) -> alloc::vec::Vec<u8> {
+    let mut e = minicbor::Encoder::new(alloc::vec::Vec::new());
+    // A vector takes every byte; if it ever did not, a truncated encoding is one that no reader takes.
+    let _ = write(&mut e);
     e.into_writer()
 }
 

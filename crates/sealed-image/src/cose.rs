@@ -1,7 +1,7 @@
 //! COSE (RFC 9052): keys, COSE_Sign1 and COSE_Sign, in the one shape that Kiln writes.
 
 use crate::cbor::{self, Decode, Reader, hash_bytes};
-use boot_crypto::{Digest, Sha256};
+use boot_crypto::{Decision, Digest, Sha256, es256_verify};
 
 /// Most delegation certificates, and so most signatures, of an image.
 pub const MAX_SIGNATURES: usize = 4;
@@ -22,7 +22,11 @@ const SIGN1: &[u8] = b"\xD2\x84";
 const SIGN1_PROTECTED: &[u8] = b"\xA3\x01\x26\x03\x78\x20application/kiln-delegation+cbor\x04\x58\x20";
 /// Tag COSE_Sign, array of four.
 const SIGN: &[u8] = b"\xD8\x62\x84";
-/// Protected header of every COSE_Sign: content type.
+/// Protected header of a message's COSE_Sign up to the content type.
+const MESSAGE_PROTECTED: &[u8] = b"\xA1\x03";
+/// Protected header of a message's COSE_Sign1 up to the content type: ES256.
+const SIGN1_MESSAGE_PROTECTED: &[u8] = b"\xA2\x01\x26\x03";
+/// Protected header of a manifest's COSE_Sign: content type.
 const SIGN_PROTECTED: &[u8] = b"\xA1\x03\x78\x1Eapplication/kiln-manifest+cbor";
 /// Protected header of a COSE_Signature up to the algorithm.
 const SIGNER_ALGORITHM: &[u8] = b"\xA2\x01";
@@ -142,9 +146,10 @@ impl<'b> Decode<'b> for SignerHeader<'b> {
     }
 }
 
-/// A manifest with its signatures (COSE_Sign): the shape only, nothing is verified.
+/// A payload with its signatures (COSE_Sign): the shape only, nothing is verified.
 #[derive(Clone, Copy)]
 pub(crate) struct UntrustedSigned<'a> {
+    body: &'a [u8],
     pub(crate) payload: &'a [u8],
     entries: [Option<SignatureEntry<'a>>; MAX_SIGNATURES],
 }
@@ -156,14 +161,24 @@ impl<'a> UntrustedSigned<'a> {
 
     /// Returns what a signer signs: the SHA-256 of the Sig_structure (RFC 9052 section 4.4).
     pub(crate) fn digest(&self, entry: &SignatureEntry<'_>) -> Digest {
-        sign_digest(entry.protected, self.payload)
+        sign_digest(self.body, entry.protected, self.payload)
+    }
+
+    /// Tells whether what was signed is said to be a manifest.
+    pub(crate) fn is_manifest(&self) -> bool {
+        self.body == SIGN_PROTECTED
+    }
+
+    /// Tells whether what was signed is said to be a message of this content type.
+    pub(crate) fn is_message(&self, content_type: &str) -> bool {
+        names(self.body, MESSAGE_PROTECTED, content_type)
     }
 }
 
 impl<'b> Decode<'b> for UntrustedSigned<'b> {
     fn decode(r: &mut Reader<'b>) -> Option<Self> {
         r.literal(SIGN)?;
-        (r.bytes()? == SIGN_PROTECTED).then_some(())?;
+        let body = r.bytes()?;
         r.literal(UNPROTECTED)?;
         let payload = r.bytes()?;
         let mut entries = [None; MAX_SIGNATURES];
@@ -171,49 +186,81 @@ impl<'b> Decode<'b> for UntrustedSigned<'b> {
         for entry in entries.iter_mut().take(count) {
             *entry = Some(SignatureEntry::decode(r)?);
         }
-        Some(Self { payload, entries })
+        Some(Self { body, payload, entries })
     }
 }
 
-/// Hashes the Sig_structure of a COSE_Signature over a manifest.
-pub(crate) fn sign_digest(protected: &[u8], payload: &[u8]) -> Digest {
+/// Tells whether a protected header is `head` followed by this content type, in its one encoding.
+fn names(protected: &[u8], head: &[u8], content_type: &str) -> bool {
+    let mut r = Reader::new(protected);
+    r.literal(head).and_then(|()| r.text()) == Some(content_type) && r.end().is_some()
+}
+
+/// Hashes the Sig_structure of a COSE_Signature.
+pub(crate) fn sign_digest(body: &[u8], protected: &[u8], payload: &[u8]) -> Digest {
     let mut hash = Sha256::new();
     hash.update(b"\x85\x69Signature");
-    hash_bytes(&mut hash, SIGN_PROTECTED);
+    hash_bytes(&mut hash, body);
     hash_bytes(&mut hash, protected);
     hash.update(NO_EXTERNAL);
     hash_bytes(&mut hash, payload);
     hash.finish()
 }
 
-/// A delegation certificate (COSE_Sign1): the shape only, nothing is verified.
-#[derive(Clone, Copy)]
-pub(crate) struct UntrustedCertificate<'a> {
+/// A COSE_Sign1 with a signature of ES256's length: the shape only, nothing is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UntrustedSign1<'a> {
     protected: &'a [u8],
-    pub(crate) root: &'a Digest,
-    pub(crate) payload: &'a [u8],
-    pub(crate) signature: &'a [u8; 64],
+    /// What was signed.
+    pub payload: &'a [u8],
+    /// r followed by s.
+    pub signature: &'a [u8; 64],
 }
 
-impl UntrustedCertificate<'_> {
-    /// Returns what the root signs: the SHA-256 of the Sig_structure (RFC 9052 section 4.4).
-    pub(crate) fn digest(&self) -> Digest {
+impl UntrustedSign1<'_> {
+    /// Returns what is signed: the SHA-256 of the Sig_structure (RFC 9052 section 4.4).
+    pub fn digest(&self) -> Digest {
         sign1_digest(self.protected, self.payload)
     }
+
+    /// Tells whether the protected header is `{1: -7, 3: content type}`, and so what was signed is said to be of
+    /// this content type.
+    pub fn is_message(&self, content_type: &str) -> bool {
+        names(self.protected, SIGN1_MESSAGE_PROTECTED, content_type)
+    }
+
+    /// Verifies the signature with a public key, x followed by y.
+    pub fn verify(&self, public_key: &[u8; 64]) -> Decision {
+        es256_verify(public_key, &self.digest(), self.signature)
+    }
+}
+
+impl<'b> Decode<'b> for UntrustedSign1<'b> {
+    fn decode(r: &mut Reader<'b>) -> Option<Self> {
+        r.literal(SIGN1)?;
+        let protected = r.bytes()?;
+        r.literal(UNPROTECTED)?;
+        Some(Self { protected, payload: r.bytes()?, signature: r.fixed()? })
+    }
+}
+
+/// A delegation certificate: the shape only, nothing is verified.
+#[derive(Clone, Copy)]
+pub(crate) struct UntrustedCertificate<'a> {
+    pub(crate) sign1: UntrustedSign1<'a>,
+    pub(crate) root: &'a Digest,
 }
 
 impl<'b> Decode<'b> for UntrustedCertificate<'b> {
     fn decode(r: &mut Reader<'b>) -> Option<Self> {
-        r.literal(SIGN1)?;
-        let protected = r.bytes()?;
-        let root = protected.strip_prefix(SIGN1_PROTECTED)?.try_into().ok()?;
-        r.literal(UNPROTECTED)?;
-        Some(Self { protected, root, payload: r.bytes()?, signature: r.fixed()? })
+        let sign1 = UntrustedSign1::decode(r)?;
+        let root = sign1.protected.strip_prefix(SIGN1_PROTECTED)?.try_into().ok()?;
+        Some(Self { sign1, root })
     }
 }
 
-/// Hashes the Sig_structure of a delegation's COSE_Sign1.
-pub(crate) fn sign1_digest(protected: &[u8], payload: &[u8]) -> Digest {
+/// Hashes the Sig_structure of a COSE_Sign1 (RFC 9052 section 4.4).
+pub fn sign1_digest(protected: &[u8], payload: &[u8]) -> Digest {
     let mut hash = Sha256::new();
     hash.update(b"\x84\x6ASignature1");
     hash_bytes(&mut hash, protected);

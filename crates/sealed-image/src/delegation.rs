@@ -41,6 +41,7 @@ impl KindSet {
             Kind::FusePlan => 1 << 7,
             Kind::Bundle => 1 << 8,
             Kind::Update => 1 << 9,
+            Kind::Package => 1 << 10,
         }
     }
 }

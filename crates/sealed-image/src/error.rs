@@ -14,6 +14,10 @@ pub enum Part {
     Sealing,
     /// Payload of a bundle.
     Bundle,
+    /// Payload of a package's index.
+    Package,
+    /// A signed message of a role.
+    Message,
 }
 
 /// Why an image is refused, with the value that it is refused for.
@@ -214,6 +218,37 @@ pub enum Error {
         /// The kind that is missing.
         kind: Kind,
     },
+    /// A package names an object where its order has none of this kind.
+    PackageOrder {
+        /// Place of the object, from 0.
+        place: u32,
+        /// Its kind.
+        kind: Kind,
+    },
+    /// A package names one object twice.
+    PackageTwice {
+        /// Place where it is named again, from 0.
+        place: u32,
+    },
+    /// A package lacks an object without which the device cannot boot.
+    PackageMissing {
+        /// The kind that is missing.
+        kind: Kind,
+    },
+    /// A package holds other objects than its bundle names.
+    PackageBundle {
+        /// Place of the first that differs, from 0.
+        place: u32,
+    },
+    /// A signed message is of another content type than belongs here.
+    ContentType,
+    /// The role that signed a message does not sign such messages.
+    MessageRole {
+        /// The role that signed.
+        role: Role,
+        /// The role that signs them.
+        expected: Role,
+    },
 }
 
 // Small enough to be returned in registers: each `?` costs stage0 the moves.
@@ -241,6 +276,13 @@ impl Error {
                 FailCode::SealingMalformed
             }
             Self::Malformed { part: Part::Bundle, .. } | Self::ObjectKind { .. } => FailCode::BundleMalformed,
+            Self::Malformed { part: Part::Package, .. }
+            | Self::PackageOrder { .. }
+            | Self::PackageTwice { .. } => FailCode::PackageMalformed,
+            Self::PackageMissing { .. } => FailCode::PackageIncomplete,
+            Self::PackageBundle { .. } => FailCode::PackageMixed,
+            Self::Malformed { part: Part::Message, .. } => FailCode::AnswerMalformed,
+            Self::ContentType | Self::MessageRole { .. } => FailCode::TicketInvalid,
             Self::LoadRange => FailCode::LoadAddress,
             Self::RootUnknown => FailCode::RootUnknown,
             Self::RootRevoked => FailCode::RootRevoked,

@@ -104,18 +104,20 @@ impl Header {
     }
 
     /// Encodes the header.
-    #[cfg(feature = "host")]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..10].copy_from_slice(&MAJOR.to_le_bytes());
-        bytes[10..12].copy_from_slice(&MINOR.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.delegation_len.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.manifest_len.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.sealing_len.to_le_bytes());
-        bytes[24..28].copy_from_slice(&self.chunk_count.to_le_bytes());
-        bytes[28..32].copy_from_slice(&self.payload_offset.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.payload_len.to_le_bytes());
+        let fields: [&[u8]; 9] = [
+            &MAGIC,
+            &MAJOR.to_le_bytes(),
+            &MINOR.to_le_bytes(),
+            &self.delegation_len.to_le_bytes(),
+            &self.manifest_len.to_le_bytes(),
+            &self.sealing_len.to_le_bytes(),
+            &self.chunk_count.to_le_bytes(),
+            &self.payload_offset.to_le_bytes(),
+            &self.payload_len.to_le_bytes(),
+        ];
+        bytes.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
         bytes
     }
 }

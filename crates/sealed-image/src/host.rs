@@ -7,7 +7,7 @@
 mod cose;
 mod inspect;
 
-pub use cose::{certify, delegation, encode_key, sign_manifest};
+pub use cose::{certify, delegation, encode_key, sign_manifest, sign_message};
 pub use inspect::Inspected;
 
 use crate::cbor;

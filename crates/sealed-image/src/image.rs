@@ -1,53 +1,12 @@
 //! From untrusted metadata to a verified image.
 
-use crate::cose::{PublicKey, SignatureEntry, UntrustedCertificate, UntrustedSigned};
+use crate::chain::{Root, Trust, Verifier, parse_grant};
+use crate::cose::UntrustedSigned;
 use crate::delegation::UntrustedDelegation;
 use crate::sealing::Sealing;
 use crate::table::{ENTRY_BYTES, Table};
 use crate::{Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opener, Part, Role, cbor};
-use boot_crypto::{Decision, Digest, Key, Sha256, equal, es256_verify, sha256, test_keys};
-
-/// The signature algorithms that a stage links.
-pub trait Verifier {
-    /// Verifies a signature on a SHA-256 digest; `None` if the key's algorithm is not supported.
-    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision>;
-}
-
-/// ES256 only: no heap.
-pub enum Es256 {}
-
-impl Verifier for Es256 {
-    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision> {
-        match (key, signature.try_into()) {
-            (PublicKey::P256(key), Ok(signature)) => Some(es256_verify(key, digest, signature)),
-            (PublicKey::P256(_), Err(_)) => Some(Decision::REFUSE),
-            (PublicKey::Rsa(_), _) => None,
-        }
-    }
-}
-
-/// ES256 and PS256.
-#[cfg(feature = "rsa")]
-pub enum Es256AndPs256 {}
-
-#[cfg(feature = "rsa")]
-impl Verifier for Es256AndPs256 {
-    fn verify(key: &PublicKey<'_>, digest: &Digest, signature: &[u8]) -> Option<Decision> {
-        match key {
-            PublicKey::Rsa(modulus) => Some(boot_crypto::ps256_verify(modulus, digest, signature)),
-            PublicKey::P256(_) => Es256::verify(key, digest, signature),
-        }
-    }
-}
-
-/// An owner root that the fuses hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// Thumbprint of the root key.
-    pub digest: Digest,
-    /// Whether it was revoked since.
-    pub revoked: bool,
-}
+use boot_crypto::{Digest, Key, Sha256, equal, sha256};
 
 /// What an image must be to be taken: none of this comes from the image.
 #[derive(Clone, Copy, Debug)]
@@ -115,39 +74,19 @@ impl<'a> UntrustedImage<'a> {
     pub fn verify<V: Verifier>(&self, policy: &Policy<'_>) -> Result<VerifiedImage<'a>, Error> {
         let delegation: UntrustedDelegation<'a> = cbor::parse_exact(self.delegation)
             .map_err(|offset| Error::Malformed { part: Part::Delegation, offset })?;
-        let root = verify_root(&delegation.root_key, policy)?;
         let signed: UntrustedSigned<'a> = cbor::parse_exact(self.manifest)
             .map_err(|offset| Error::Malformed { part: Part::Manifest, offset })?;
-        let delegations = delegation.certificates().count() as u32;
-        let signatures = signed.entries().count() as u32;
-        if delegations != signatures {
-            return Err(Error::SignatureCount { delegations, signatures });
+        if !signed.is_manifest() {
+            return Err(Error::Malformed { part: Part::Manifest, offset: 0 });
         }
-
-        let mut trusted = root.known;
-        let pairs = || (0_u32..).zip(delegation.certificates().zip(signed.entries()));
-        for (index, (certificate, entry)) in pairs() {
-            let signed_before = |other: &SignatureEntry<'_>| equal(other.kid, entry.kid).accepts();
-            if signed.entries().take(index as usize).any(signed_before) {
-                return Err(Error::SignerTwice { index });
-            }
-            let by_root = root.verify(certificate);
-            if !by_root.accepts() {
-                return Err(Error::DelegationSignature { index });
-            }
-            let grant = parse_grant(certificate)?;
-            let by_role = verify_signer::<V>(&grant.key, &signed, entry, index, policy)?;
-            if !by_role.accepts() {
-                return Err(Error::Signature { index });
-            }
-            trusted = trusted.and(by_root).and(by_role);
-        }
+        let trust = Trust { roots: policy.roots, refuse_test_keys: policy.refuse_test_keys };
+        let trusted = trust.verify::<V>(&delegation, &signed)?;
 
         // From here on the bytes of the manifest and of the grants are the owner's.
         let manifest: Manifest<'a> = cbor::parse_exact(signed.payload)
             .map_err(|offset| Error::Malformed { part: Part::Manifest, offset })?;
         check_place(&manifest, policy)?;
-        for (_, (certificate, _)) in pairs() {
+        for certificate in delegation.certificates() {
             check_grant(&parse_grant(certificate)?, &manifest)?;
         }
         manifest.check()?;
@@ -165,73 +104,6 @@ impl<'a> UntrustedImage<'a> {
         }
         Ok(VerifiedImage { image: *self, manifest, manifest_digest: sha256(signed.payload) })
     }
-}
-
-/// The owner root of an image, known to be fused and not revoked.
-struct KnownRoot {
-    key: [u8; 64],
-    thumbprint: Digest,
-    known: Decision,
-}
-
-impl KnownRoot {
-    /// Verifies the root's signature on a delegation certificate that names this root.
-    fn verify(&self, certificate: &UntrustedCertificate<'_>) -> Decision {
-        let named = equal(certificate.root, &self.thumbprint);
-        named.and(es256_verify(&self.key, &certificate.digest(), certificate.signature))
-    }
-}
-
-fn verify_root(key: &PublicKey<'_>, policy: &Policy<'_>) -> Result<KnownRoot, Error> {
-    let PublicKey::P256(point) = key else {
-        return Err(Error::Algorithm { algorithm: key.algorithm() });
-    };
-    let thumbprint = key.thumbprint();
-    let mut known = Decision::REFUSE;
-    for root in policy.roots {
-        let same = equal(&root.digest, &thumbprint);
-        if same.accepts() {
-            if root.revoked {
-                return Err(Error::RootRevoked);
-            }
-            known = same;
-        }
-    }
-    if !known.accepts() {
-        return Err(Error::RootUnknown);
-    }
-    refuse_test_key(&thumbprint, policy)?;
-    Ok(KnownRoot { key: *point, thumbprint, known })
-}
-
-fn refuse_test_key(thumbprint: &Digest, policy: &Policy<'_>) -> Result<(), Error> {
-    if policy.refuse_test_keys && test_keys::contains(thumbprint) {
-        return Err(Error::TestKey);
-    }
-    Ok(())
-}
-
-fn parse_grant<'a>(certificate: &UntrustedCertificate<'a>) -> Result<Grant<'a>, Error> {
-    cbor::parse_exact(certificate.payload)
-        .map_err(|offset| Error::Malformed { part: Part::Delegation, offset })
-}
-
-fn verify_signer<V: Verifier>(
-    key: &PublicKey<'_>,
-    signed: &UntrustedSigned<'_>,
-    entry: &SignatureEntry<'_>,
-    index: u32,
-    policy: &Policy<'_>,
-) -> Result<Decision, Error> {
-    let thumbprint = key.thumbprint();
-    refuse_test_key(&thumbprint, policy)?;
-    let named = equal(entry.kid, &thumbprint);
-    if !named.accepts() || entry.algorithm != key.algorithm() {
-        return Err(Error::Signature { index });
-    }
-    let verified = V::verify(key, &signed.digest(entry), entry.signature)
-        .ok_or(Error::Algorithm { algorithm: entry.algorithm })?;
-    Ok(named.and(verified))
 }
 
 /// Checks a signed manifest against what belongs in this place.
@@ -296,6 +168,16 @@ impl<'a> VerifiedImage<'a> {
     /// Returns the header.
     pub const fn header(&self) -> &Header {
         &self.image.header
+    }
+
+    /// Returns the delegation part.
+    pub(crate) const fn delegation(&self) -> &'a [u8] {
+        self.image.delegation
+    }
+
+    /// Returns the manifest with its signatures.
+    pub(crate) const fn signed_manifest(&self) -> &'a [u8] {
+        self.image.manifest
     }
 
     /// Returns the role that signed.

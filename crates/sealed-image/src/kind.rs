@@ -16,7 +16,7 @@ pub enum Kind {
     Initramfs = 5,
     /// Trusted execution environment: reserved.
     Tee = 6,
-    /// Customer key or certificate: reserved.
+    /// Customer key or certificate.
     Secret = 7,
     /// Plan for fuses: reserved.
     FusePlan = 8,
@@ -24,11 +24,13 @@ pub enum Kind {
     Bundle = 9,
     /// Update: reserved.
     Update = 10,
+    /// The index of a provisioning package.
+    Package = 11,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Stage1,
         Self::Stage2,
         Self::Kernel,
@@ -39,6 +41,7 @@ impl Kind {
         Self::FusePlan,
         Self::Bundle,
         Self::Update,
+        Self::Package,
     ];
 
     /// Returns the number in manifests.
@@ -54,10 +57,10 @@ impl Kind {
     /// Returns the role that signs this kind; `None` for the kinds that are reserved.
     pub const fn role(self) -> Option<Role> {
         match self {
-            Self::Stage1 => Some(Role::Provision),
+            Self::Stage1 | Self::Secret | Self::Package => Some(Role::Provision),
             Self::Stage2 => Some(Role::Boot),
             Self::Kernel | Self::DeviceTree | Self::Initramfs | Self::Bundle => Some(Role::Os),
-            Self::Tee | Self::Secret | Self::FusePlan | Self::Update => None,
+            Self::Tee | Self::FusePlan | Self::Update => None,
         }
     }
 
@@ -84,6 +87,7 @@ impl Kind {
             Self::FusePlan => "fuse-plan",
             Self::Bundle => "bundle",
             Self::Update => "update",
+            Self::Package => "package",
         }
     }
 }
@@ -94,11 +98,11 @@ impl Kind {
 pub enum Role {
     /// Signs the production stage.
     Boot = 1,
-    /// Signs the provisioning stage.
+    /// Signs the provisioning stage, packages and secret objects.
     Provision = 2,
     /// Signs the operating system's objects and bundles.
     Os = 3,
-    /// Signs the authority's tickets.
+    /// Signs the authority's answers: tickets, receipts, releases of certificates.
     Authority = 4,
     /// Unlocks debugging.
     Debug = 5,

@@ -88,6 +88,11 @@ impl<'a> Opener<'a> {
         })
     }
 
+    /// Lists the signed digests of the chunks, in their order.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &'a Digest> {
+        self.table.entries().map(|entry| entry.digest)
+    }
+
     /// Decrypts a chunk in place: checks its tag, decrypts, checks its signed digest.
     ///
     /// # Errors

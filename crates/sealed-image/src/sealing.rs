@@ -11,6 +11,8 @@ const CIPHER_AES_256_GCM: u8 = 1;
 const WRAP_NONCE: [u8; 12] = [0; 12];
 /// A data key and its tag.
 const WRAPPED_BYTES: usize = 32 + AES_GCM_TAG_BYTES;
+/// Length of a sealing record: every field has a fixed length.
+pub(crate) const SEALING_BYTES: usize = 8 + 32 + 3 + WRAPPED_BYTES;
 
 /// How the payload was compressed before it was encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,27 +50,32 @@ impl<'a> Sealing<'a> {
     }
 }
 
-/// Encodes the record of a new sealing.
-#[cfg(feature = "host")]
+/// Encodes the record of a new sealing: on a device as on a host, and so without a heap.
 pub(crate) fn seal_record(
     compression: Compression,
     salt: &[u8; 32],
     data_key: &Key,
     kek: &Key,
     manifest: &Digest,
-) -> std::vec::Vec<u8> {
-    let mut wrapped = [0; WRAPPED_BYTES];
-    wrapped[..32].copy_from_slice(data_key.expose());
-    let tag = GcmKey::new(&wrap_key(kek, salt))
-        .seal(&WRAP_NONCE, manifest, &mut wrapped[..32])
-        .expect("32 bytes are not too long");
-    wrapped[32..].copy_from_slice(&tag);
-    cbor::encode(|e| {
-        e.map(4)?.u8(1)?.u8(CIPHER_AES_256_GCM)?;
-        e.u8(2)?.u8(compression as u8)?;
-        e.u8(3)?.bytes(salt)?;
-        e.u8(4)?.bytes(&wrapped)?.ok()
-    })
+) -> [u8; SEALING_BYTES] {
+    let mut wrapped = *data_key.expose();
+    let sealed = GcmKey::new(&wrap_key(kek, salt)).seal(&WRAP_NONCE, manifest, &mut wrapped);
+    // Fails for what is longer than 64 GiB only; such a record would hold no key.
+    let tag = sealed.unwrap_or_else(|| {
+        wrapped.zeroize();
+        [0; AES_GCM_TAG_BYTES]
+    });
+    let parts: [&[u8]; 6] = [
+        &[0xA4, 1, CIPHER_AES_256_GCM, 2, compression as u8, 3, 0x58, 32],
+        salt,
+        &[4, 0x58],
+        &[WRAPPED_BYTES as u8],
+        &wrapped,
+        &tag,
+    ];
+    let mut record = [0; SEALING_BYTES];
+    record.iter_mut().zip(parts.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+    record
 }
 
 impl<'b> Decode<'b> for Sealing<'b> {

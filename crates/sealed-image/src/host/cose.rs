@@ -59,9 +59,29 @@ pub fn delegation(root: &PublicKey<'_>, certificates: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// The signers', and none or too many of them.
 pub fn sign_manifest(manifest: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>, SealError> {
+    sign(MANIFEST_TYPE, manifest, signers)
+}
+
+/// Makes a signed message of a role. `delegation` holds a certificate for each signer, in the same order.
+///
+/// # Errors
+/// The signers', and none or too many of them.
+pub fn sign_message(
+    content_type: &str,
+    payload: &[u8],
+    delegation: &[u8],
+    signers: &[&dyn Signer],
+) -> Result<Vec<u8>, SealError> {
+    let signed = sign(content_type, payload, signers)?;
+    Ok(encode(|e| e.array(2)?.bytes(delegation)?.bytes(&signed)?.ok()))
+}
+
+/// Makes a COSE_Sign.
+fn sign(content_type: &str, payload: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>, SealError> {
     if signers.is_empty() || signers.len() > MAX_SIGNATURES {
         return Err(SealError::SignerCount { found: signers.len() });
     }
+    let body = encode(|e| e.map(1)?.u8(HEADER_CONTENT_TYPE)?.str(content_type)?.ok());
     let mut signatures = Vec::new();
     for signer in signers {
         let key = signer.public_key();
@@ -69,13 +89,12 @@ pub fn sign_manifest(manifest: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>
             e.map(2)?.u8(HEADER_ALGORITHM)?.i8(key.algorithm() as i8)?;
             e.u8(HEADER_KID)?.bytes(&key.thumbprint())?.ok()
         });
-        let signature = signer.sign(&sign_digest(&protected, manifest)).map_err(SealError::Signer)?;
+        let signature = signer.sign(&sign_digest(&body, &protected, payload)).map_err(SealError::Signer)?;
         signatures.push((protected, signature));
     }
-    let body = encode(|e| e.map(1)?.u8(HEADER_CONTENT_TYPE)?.str(MANIFEST_TYPE)?.ok());
     Ok(encode(|e| {
         e.tag(Tag::new(98))?.array(4)?.bytes(&body)?.map(0)?;
-        e.bytes(manifest)?.array(signatures.len() as u64)?;
+        e.bytes(payload)?.array(signatures.len() as u64)?;
         for (protected, signature) in &signatures {
             e.array(3)?.bytes(protected)?.map(0)?.bytes(signature)?;
         }

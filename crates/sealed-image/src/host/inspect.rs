@@ -40,6 +40,9 @@ impl<'a> Inspected<'a> {
             cbor::parse_exact(image.delegation).map_err(malformed(Part::Delegation))?;
         let signed: UntrustedSigned<'a> =
             cbor::parse_exact(image.manifest).map_err(malformed(Part::Manifest))?;
+        if !signed.is_manifest() {
+            return Err(malformed(Part::Manifest)(0));
+        }
         Ok(Self {
             manifest: cbor::parse_exact(signed.payload).map_err(malformed(Part::Manifest))?,
             manifest_digest: sha256(signed.payload),

@@ -21,7 +21,7 @@ from pycose.keys import CoseKey
 from pycose.messages import CoseMessage, Sign1Message, SignMessage
 
 HEADER = struct.Struct("<8sHHIIIIIQ24s")
-KINDS = {1: "stage1", 2: "stage2", 3: "kernel", 4: "device-tree", 5: "initramfs", 9: "bundle"}
+KINDS = {1: "stage1", 2: "stage2", 3: "kernel", 4: "device-tree", 5: "initramfs", 7: "secret", 9: "bundle", 11: "package"}
 
 
 class Refused(Exception):
