@@ -13,6 +13,7 @@ mod map;
 mod reader;
 mod redundancy;
 mod state;
+pub mod vendor;
 
 pub use error::Error;
 pub use fuses::{Fuses, RootSlot};

@@ -43,8 +43,8 @@ pub const BOOT_STAGING: Region = FLASH0.part(8 * MIB, 2 * MIB);
 pub const OTP: Region = FLASH0.part(64 * MIB - FLASH_BLOCK, FLASH_BLOCK);
 /// The part of the OTP bank that holds fuse words; the vendor's certificate lies behind it.
 pub const OTP_WORDS: Region = OTP.part(0, FLASH_BLOCK / 2);
-/// The silicon vendor's certificate for the die, which fabrication writes behind the fuse words: its length as a
-/// little-endian `u32`, then its DER.
+/// The silicon vendor's certificates for the die, which fabrication writes behind the fuse words: the die's own, then
+/// those that issued it. Each is its length as a little-endian `u32`, then its DER; `lifecycle::vendor` reads them.
 pub const VENDOR_CERTIFICATE: Region = OTP.part(FLASH_BLOCK / 2, 8 * KIB);
 
 // --- Secure RAM ------------------------------------------------------------------------------------------
