@@ -3,7 +3,7 @@
 use crate::map::ROOT_SLOTS;
 use crate::reader::Reader;
 use crate::redundancy::same;
-use crate::{Error, Flag, Lifecycle, Row, Rows};
+use crate::{Error, Flag, Lifecycle, Record, Row, Rows};
 use boot_crypto::{Key, equal};
 use hal::Otp;
 
@@ -30,6 +30,7 @@ pub struct Fuses {
     provisioning_key: Option<Key>,
     device_seed: Option<Key>,
     closing_measurement: Option<[u8; 32]>,
+    closing_begun: bool,
     floors: [u32; 8],
     owner_generation: u32,
     corrected: Rows,
@@ -68,9 +69,16 @@ impl Fuses {
         let mut record = |needed: bool, row| needed.then(|| reader.record(row)).transpose();
         use Lifecycle::{Closing, Development, Production, Secured};
         let provisioning_key = record(matches!(lifecycle, Secured | Closing), Row::ProvisioningKey)?;
-        let closing_measurement = record(matches!(lifecycle, Closing | Production), Row::ClosingMeasurement)?
-            .map(|key| *key.expose());
         let device_seed = record(matches!(lifecycle, Closing | Production | Development), Row::DeviceSeed)?;
+        let closing = match lifecycle {
+            Closing | Production => Record::Whole(*reader.record(Row::ClosingMeasurement)?.expose()),
+            Secured => reader.record_state(Row::ClosingMeasurement)?,
+            _ => Record::Blank,
+        };
+        let closing_measurement = match closing {
+            Record::Whole(measurement) => Some(measurement),
+            Record::Blank | Record::Torn => None,
+        };
 
         if !same(reader.lifecycle()?.codeword(), lifecycle.codeword()) {
             return Err(Error::LifecycleUnstable);
@@ -84,6 +92,7 @@ impl Fuses {
             provisioning_key,
             device_seed,
             closing_measurement,
+            closing_begun: closing != Record::Blank,
             floors,
             owner_generation,
             corrected: reader.corrected(),
@@ -111,14 +120,7 @@ impl Fuses {
     /// # Errors
     /// Refuses a bank that is too small or unstable.
     pub fn read_locks(otp: &impl Otp) -> Result<Rows, Error> {
-        let mut reader = Reader::new(otp)?;
-        let mut locked = Rows::default();
-        for row in Row::ALL {
-            if reader.lock(*row)? != Flag::Clear {
-                locked.insert(*row);
-            }
-        }
-        Ok(locked)
+        Reader::new(otp)?.locks()
     }
 
     /// Returns the lifecycle: `Secured`, `Closing`, `Production` or `Development`.
@@ -151,9 +153,15 @@ impl Fuses {
         self.device_seed.as_ref()
     }
 
-    /// Returns the closing measurement, in `Closing` and `Production`.
+    /// Returns the closing measurement, in `Closing` and `Production`, and in `Secured` once its row is whole: from
+    /// then on no other image may boot until the die is closed.
     pub fn closing_measurement(&self) -> Option<&[u8; 32]> {
         self.closing_measurement.as_ref()
+    }
+
+    /// Tells whether a closing measurement is burned, if only in part.
+    pub fn closing_begun(&self) -> bool {
+        self.closing_begun
     }
 
     /// Returns the owner root slots.

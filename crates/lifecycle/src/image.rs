@@ -1,8 +1,8 @@
 //! Making OTP images on a host.
 
-use crate::map::{COPIES, COPY_WORDS, VALID_FLAG};
-use crate::redundancy::{FLAG_BURNED, MAX_LEVEL, encode};
-use crate::{Lifecycle, Row, WORDS};
+use crate::{Closing, Development, Fabrication, Lifecycle, Plan, PreProvisioning, Row, WORDS};
+use boot_crypto::Key;
+use hal::BurnError;
 use std::{vec, vec::Vec};
 
 /// What is burned into a die.
@@ -40,34 +40,45 @@ impl OtpImage {
 
     /// Makes the bank of a die that has come as far as `lifecycle`, with the locks of that state.
     pub fn for_die(lifecycle: Lifecycle, die: &Die) -> Self {
-        use Lifecycle::{Blank, Closing, Development, Production, Returned};
         let mut image = Self::blank();
-        let mut id = [0; 32];
-        id[..16].copy_from_slice(&die.chip_id);
-        image.record(Row::ChipId, &id).record(Row::SiliconSecret, &die.silicon_secret);
-        image.lock(Row::ChipId).lock(Row::SiliconSecret);
-        if lifecycle == Blank {
-            return image;
+        let silicon_secret = &Key::new(die.silicon_secret);
+        image.apply(&Plan::fabrication(&Fabrication { chip_id: die.chip_id, silicon_secret }));
+        let device_seed = &Key::new(die.device_seed);
+        let (root_digest, floors) = (die.root_digest, die.floors);
+        match lifecycle {
+            Lifecycle::Blank => return image,
+            Lifecycle::Development => {
+                let development = Development { root_digest, device_seed, floors };
+                image.apply(&Plan::development(&development).expect("a floor is at most 64"));
+                return image.with_generation(die.owner_generation);
+            }
+            Lifecycle::Secured | Lifecycle::Closing | Lifecycle::Production | Lifecycle::Returned => {}
         }
-        image.root(0, &die.root_digest).secure_boot();
-        for (role, floor) in (1..).zip(die.floors) {
-            image.floor(role, floor);
+        let provisioning_key = &Key::new(die.provisioning_key);
+        let secured = PreProvisioning { root_digest, provisioning_key, floors };
+        image.apply(&Plan::pre_provisioning(&secured).expect("a floor is at most 64"));
+        if lifecycle != Lifecycle::Secured {
+            let closing = Closing { measurement: die.closing_measurement, device_seed, floors };
+            let closing = Plan::closing(&closing).expect("a floor is at most 64");
+            let last = Row::Lifecycle.words();
+            for burn in closing.burns().filter(|burn| !last.contains(&burn.word)) {
+                image.words[burn.word] |= burn.bits;
+            }
         }
-        image.owner_generation(die.owner_generation);
-        for row in Row::OWNER_ROOTS {
-            image.lock(row);
+        image.with_generation(die.owner_generation).lifecycle(lifecycle)
+    }
+
+    fn with_generation(mut self, generation: u8) -> Self {
+        self.owner_generation(generation);
+        self
+    }
+
+    /// Burns a plan whole, without a look at what is there.
+    pub fn apply(&mut self, plan: &Plan) -> &mut Self {
+        for burn in plan.burns() {
+            self.words[burn.word] |= burn.bits;
         }
-        if lifecycle != Development {
-            image.debug_lock().lock(Row::DebugLock);
-            image.record(Row::ProvisioningKey, &die.provisioning_key).lock(Row::ProvisioningKey);
-        }
-        if matches!(lifecycle, Closing | Production | Returned) {
-            image.record(Row::ClosingMeasurement, &die.closing_measurement).lock(Row::ClosingMeasurement);
-        }
-        if matches!(lifecycle, Closing | Production | Returned | Development) {
-            image.record(Row::DeviceSeed, &die.device_seed).lock(Row::DeviceSeed);
-        }
-        image.lifecycle(lifecycle)
+        self
     }
 
     /// Reads back the bytes of the OTP block of a NOR flash; bytes past the map are not looked at, missing ones
@@ -105,81 +116,61 @@ impl OtpImage {
     /// Burns the lifecycle codeword on top of what is there.
     #[must_use]
     pub fn lifecycle(mut self, lifecycle: Lifecycle) -> Self {
-        self.burn(Row::Lifecycle.first_word(), &[lifecycle.codeword(); COPIES]);
+        self.with(|plan| plan.lifecycle(lifecycle));
         self
     }
 
     /// Burns a record row.
     pub fn record(&mut self, row: Row, bytes: &[u8; 32]) -> &mut Self {
-        let mut data = [0; 8];
-        for (word, bytes) in data.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
-        let copy = encode(row.number(), &data);
-        self.burn(row.first_word(), &*copy);
-        self.burn(row.first_word() + COPY_WORDS, &*copy)
+        self.with(|plan| plan.record(row, bytes))
     }
 
     /// Burns an owner root digest and its valid flag.
     pub fn root(&mut self, slot: usize, digest: &[u8; 32]) -> &mut Self {
-        let row = Row::OWNER_ROOTS[slot];
-        self.record(row, digest).burn(row.first_word() + VALID_FLAG, &[FLAG_BURNED; COPIES])
+        self.with(|plan| plan.root(Row::OWNER_ROOTS[slot], digest))
     }
 
     /// Revokes an owner root slot.
     pub fn revoke_root(&mut self, slot: usize) -> &mut Self {
         assert!(slot < Row::OWNER_ROOTS.len(), "there is no root slot {slot}");
-        self.flag(Row::RootRevocation, slot)
+        self.with(|plan| plan.flag(Row::RootRevocation, slot))
     }
 
     /// Burns the debug lock.
     pub fn debug_lock(&mut self) -> &mut Self {
-        self.flag(Row::DebugLock, 0)
+        self.with(|plan| plan.flag(Row::DebugLock, 0))
     }
 
     /// Burns the secure boot bit.
     pub fn secure_boot(&mut self) -> &mut Self {
-        self.flag(Row::BootPolicy, 0)
+        self.with(|plan| plan.flag(Row::BootPolicy, 0))
     }
 
     /// Burns the bit that asks for post-quantum signatures, which no release grants yet.
     pub fn require_post_quantum(&mut self) -> &mut Self {
-        self.flag(Row::BootPolicy, 1)
+        self.with(|plan| plan.flag(Row::BootPolicy, 1))
     }
 
     /// Raises the rollback floor of a role, 1 to 6, to `level`, 0 to 64.
     pub fn floor(&mut self, role: u8, level: u8) -> &mut Self {
-        self.thermometer(Row::FLOORS[usize::from(role) - 1], level)
+        let row = Row::FLOORS[usize::from(role) - 1];
+        self.with(|plan| plan.level(row, level).expect("a floor is at most 64"))
     }
 
     /// Raises the owner generation, 0 to 64.
     pub fn owner_generation(&mut self, level: u8) -> &mut Self {
-        self.thermometer(Row::OwnerGeneration, level)
+        self.with(|plan| plan.level(Row::OwnerGeneration, level).expect("a generation is at most 64"))
     }
 
     /// Locks a row.
     pub fn lock(&mut self, row: Row) -> &mut Self {
-        self.burn(row.lock_words().start, &[FLAG_BURNED; COPIES])
+        self.with(|plan| plan.lock(row))
     }
 
-    fn flag(&mut self, row: Row, flag: usize) -> &mut Self {
-        self.burn(row.first_word() + flag * COPIES, &[FLAG_BURNED; COPIES])
-    }
-
-    fn thermometer(&mut self, row: Row, level: u8) -> &mut Self {
-        assert!(level <= MAX_LEVEL, "a thermometer holds at most {MAX_LEVEL}, not {level}");
-        let bits = ((1_u128 << level) - 1) as u64;
-        for copy in 0..COPIES {
-            self.burn(row.first_word() + 2 * copy, &[bits as u32, (bits >> 32) as u32]);
-        }
-        self
-    }
-
-    fn burn(&mut self, first: usize, words: &[u32]) -> &mut Self {
-        for (into, word) in self.words[first..].iter_mut().zip(words) {
-            *into |= word;
-        }
-        self
+    fn with(&mut self, add: impl FnOnce(&mut Plan) -> &mut Plan) -> &mut Self {
+        let mut plan = Plan::empty();
+        add(&mut plan);
+        self.apply(&plan)
     }
 }
 
@@ -190,5 +181,13 @@ impl hal::Otp for OtpImage {
 
     fn read(&self, index: usize) -> Option<u32> {
         self.words.get(index).copied()
+    }
+}
+
+impl hal::OtpBurn for OtpImage {
+    /// Burns without a look at locks, as a test or an external tool may want it.
+    fn burn(&mut self, index: usize, bits: u32) -> Result<(), BurnError> {
+        *self.words.get_mut(index).ok_or(BurnError::NoSuchWord { index })? |= bits;
+        Ok(())
     }
 }

@@ -102,6 +102,11 @@ impl Row {
         let first = LOCKS + self as usize * COPIES;
         first..first + COPIES
     }
+
+    /// Finds the row that holds a word, or whose lock does; `None` for a word that no row uses.
+    pub fn of_word(word: usize) -> Option<Self> {
+        Self::ALL.iter().copied().find(|row| row.words().contains(&word) || row.lock_words().contains(&word))
+    }
 }
 
 /// A set of rows.
@@ -119,6 +124,11 @@ impl Rows {
         self.0 & (1 << row.number()) != 0
     }
 
+    /// Returns how many rows are in the set.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
     /// Tells whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -127,6 +137,11 @@ impl Rows {
     /// Returns the set as bits: bit `n` stands for row `n`.
     pub const fn bits(self) -> u32 {
         self.0
+    }
+
+    /// Makes the set of such bits; `None` if one stands for no row.
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits >> Row::ALL.len() == 0 { Some(Self(bits)) } else { None }
     }
 }
 

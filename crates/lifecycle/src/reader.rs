@@ -2,7 +2,7 @@
 
 use crate::map::{COPIES, COPY_WORDS, DATA_WORDS, ROOT_SLOTS, VALID_FLAG};
 use crate::redundancy::{Copy, MAX_DRIFT, distance, is_whole, level};
-use crate::{Error, Flag, Lifecycle, Row, Rows, WORDS};
+use crate::{Error, Flag, Lifecycle, Record, Row, Rows, WORDS};
 use boot_crypto::Key;
 use core::hint::black_box;
 use hal::Otp;
@@ -73,8 +73,19 @@ impl<'a, O: Otp> Reader<'a, O> {
     }
 
     /// Reads the flag that locks a row.
-    pub(crate) fn lock(&mut self, row: Row) -> Result<Flag, Error> {
+    fn lock(&mut self, row: Row) -> Result<Flag, Error> {
         Ok(Flag::decode(self.copies(row, row.lock_words().start, 1)?))
+    }
+
+    /// Reads which rows are locked; a lock that is burned in part counts.
+    pub(crate) fn locks(&mut self) -> Result<Rows, Error> {
+        let mut locked = Rows::default();
+        for row in Row::ALL {
+            if self.lock(*row)? != Flag::Clear {
+                locked.insert(*row);
+            }
+        }
+        Ok(locked)
     }
 
     /// Reads a thermometer row.
@@ -118,5 +129,22 @@ impl<'a, O: Otp> Reader<'a, O> {
             }
         }
         Ok(Key::new(*bytes))
+    }
+
+    /// Reads how far a record is burned, and its content if it is whole. Up to [`MAX_DRIFT`] bits in an otherwise
+    /// blank row are drift.
+    pub(crate) fn record_state(&mut self, row: Row) -> Result<Record, Error> {
+        match self.record(row) {
+            Ok(content) => Ok(Record::Whole(*content.expose())),
+            Err(Error::RowMissing(_)) => Ok(Record::Blank),
+            Err(Error::RowTorn(_) | Error::RowsDisagree(_)) => {
+                let first = self.copy(row.first_word())?;
+                let second = self.copy(row.first_word().wrapping_add(COPY_WORDS))?;
+                let burned =
+                    distance(&first, &[0; COPY_WORDS]).wrapping_add(distance(&second, &[0; COPY_WORDS]));
+                Ok(if burned <= MAX_DRIFT { Record::Blank } else { Record::Torn })
+            }
+            Err(error) => Err(error),
+        }
     }
 }

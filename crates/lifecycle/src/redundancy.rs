@@ -102,7 +102,7 @@ pub(crate) fn is_whole(row: u8, copy: &Copy) -> bool {
 }
 
 /// Counts the bits in which two copies differ.
-pub(crate) fn distance(a: &Copy, b: &Copy) -> u32 {
+pub(crate) fn distance(a: &[u32; COPY_WORDS], b: &[u32; COPY_WORDS]) -> u32 {
     a.iter().zip(b.iter()).fold(0, |bits: u32, (a, b)| bits.wrapping_add((a ^ b).count_ones()))
 }
 
