@@ -2,7 +2,10 @@
 
 use crate::{Error, ImageInfo, inspect_slot};
 use boot_crypto::{Digest, Key};
-use sealed_image::{Bundle, Es256AndPs256, Header, Kind, PAYLOAD_ALIGN, Policy, Root, Tally, UntrustedImage};
+use lifecycle::ROLES;
+use sealed_image::{
+    Bundle, Es256AndPs256, Header, Kind, PAYLOAD_ALIGN, Package, Policy, Root, Tally, UntrustedImage,
+};
 
 /// An image that a device would run or load.
 #[derive(Clone, Debug)]
@@ -13,14 +16,29 @@ pub struct OpenedImage {
     pub plain: Vec<u8>,
 }
 
+/// What a device judges images by.
+pub(crate) struct Judge<'a> {
+    pub(crate) board: &'a str,
+    pub(crate) root: Digest,
+    /// Rollback floor of each role, at the index of its number less 1.
+    pub(crate) floors: [u8; ROLES as usize],
+    pub(crate) refuse_test_keys: bool,
+}
+
+impl<'a> Judge<'a> {
+    /// A die of this root at rollback floor 0, with test keys admitted.
+    fn lenient(board: &'a str, root: Digest) -> Self {
+        Self { board, root, floors: [0; ROLES as usize], refuse_test_keys: false }
+    }
+}
+
 /// Verifies and decrypts a boot slot as stage0 of a die with this root would, at rollback floor 0 and with
 /// test keys admitted.
 ///
 /// # Errors
 /// Why the device would refuse it.
 pub fn open_boot_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Result<OpenedImage, Error> {
-    let info = inspect_slot(slot)?.swap_remove(0);
-    open(slot, info, board, Kind::Stage2, root, key)
+    open_first(slot, Kind::Stage2, &Judge::lenient(board, root), key)
 }
 
 /// Verifies and decrypts an OS slot as stage2 of a die with this root would: the bundle first, then every
@@ -29,20 +47,16 @@ pub fn open_boot_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Resu
 /// # Errors
 /// Why the device would refuse it.
 pub fn open_os_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Result<Vec<OpenedImage>, Error> {
-    let mut infos = inspect_slot(slot)?.into_iter();
-    let info = infos.next().ok_or(Error::SlotEmpty)?;
-    let bundle = open(slot, info, board, Kind::Bundle, root, key)?;
+    let judge = Judge::lenient(board, root);
+    let mut images = Images::of(slot)?;
+    let bundle = images.open(Kind::Bundle, &judge, key)?;
     let named = Bundle::parse(&bundle.plain).map_err(|error| Error::Image { offset: 0, error })?;
     let mut objects = Vec::new();
-    let mut end = bundle.info.stored_bytes;
     for object in named.objects() {
         let kind = object.kind;
-        let info = infos.next().ok_or(Error::SlotTruncated { offset: end })?;
-        let offset = info.offset;
-        end = (offset + info.stored_bytes).next_multiple_of(u64::from(PAYLOAD_ALIGN));
-        let opened = open(slot, info, board, kind, root, key)?;
+        let opened = images.open(kind, &judge, key)?;
         if opened.info.digest != *object.manifest_digest {
-            return Err(Error::NotInBundle { offset, kind });
+            return Err(Error::NotInBundle { offset: opened.info.offset, kind });
         }
         objects.push(opened);
     }
@@ -50,25 +64,74 @@ pub fn open_os_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Result
     Ok(objects)
 }
 
-fn open(
+/// Verifies and decrypts the first image of a slot.
+pub(crate) fn open_first(
     slot: &[u8],
-    info: ImageInfo,
-    board: &str,
     kind: Kind,
-    root: Digest,
+    judge: &Judge<'_>,
     key: &Key,
 ) -> Result<OpenedImage, Error> {
-    let policy = Policy {
-        board,
-        kind,
-        roots: &[Root { digest: root, revoked: false }],
-        rollback_floor: 0,
-        refuse_test_keys: false,
-    };
-    let offset = info.offset;
-    let bytes = slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
-    let plain = decrypt(bytes, &policy, key).map_err(|error| Error::Image { offset, error })?;
-    Ok(OpenedImage { info, plain })
+    Images::of(slot)?.open(kind, judge, key)
+}
+
+/// Verifies and decrypts a package as stage1 does: the index first, then every object that it names, and whether
+/// the bundle names the same ones. The first image returned is the index.
+pub(crate) fn open_package(
+    package: &[u8],
+    judge: &Judge<'_>,
+    content_key: &Key,
+) -> Result<Vec<OpenedImage>, Error> {
+    let mut images = Images::of(package)?;
+    let index = images.open(Kind::Package, judge, content_key)?;
+    let at_start = |error| Error::Image { offset: 0, error };
+    let named = Package::parse(&index.plain).map_err(at_start)?;
+    let mut objects = Vec::new();
+    for object in named.objects() {
+        let opened = images.open(object.kind, judge, content_key)?;
+        let offset = opened.info.offset;
+        if opened.info.digest != *object.manifest_digest {
+            return Err(Error::NotInPackage { offset, kind: object.kind });
+        }
+        if object.kind == Kind::Bundle {
+            let at = |error| Error::Image { offset, error };
+            named.check_bundle(&Bundle::parse(&opened.plain).map_err(at)?).map_err(at)?;
+        }
+        objects.push(opened);
+    }
+    objects.insert(0, index);
+    Ok(objects)
+}
+
+/// The images of a slot, one after the other.
+struct Images<'a> {
+    slot: &'a [u8],
+    infos: std::vec::IntoIter<ImageInfo>,
+    /// Where the next image starts, in bytes.
+    next: u64,
+}
+
+impl<'a> Images<'a> {
+    fn of(slot: &'a [u8]) -> Result<Self, Error> {
+        Ok(Self { slot, infos: inspect_slot(slot)?.into_iter(), next: 0 })
+    }
+
+    /// Opens the next image, which must be of this kind.
+    fn open(&mut self, kind: Kind, judge: &Judge<'_>, key: &Key) -> Result<OpenedImage, Error> {
+        let info = self.infos.next().ok_or(Error::SlotTruncated { offset: self.next })?;
+        let offset = info.offset;
+        self.next = (offset + info.stored_bytes).next_multiple_of(u64::from(PAYLOAD_ALIGN));
+        let floor = kind.role().map(|role| judge.floors[usize::from(role.number()) - 1]);
+        let policy = Policy {
+            board: judge.board,
+            kind,
+            roots: &[Root { digest: judge.root, revoked: false }],
+            rollback_floor: u32::from(floor.unwrap_or_default()),
+            refuse_test_keys: judge.refuse_test_keys,
+        };
+        let bytes = self.slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
+        let plain = decrypt(bytes, &policy, key).map_err(|error| Error::Image { offset, error })?;
+        Ok(OpenedImage { info, plain })
+    }
 }
 
 fn decrypt(image: &[u8], policy: &Policy<'_>, key: &Key) -> Result<Vec<u8>, sealed_image::Error> {

@@ -72,7 +72,7 @@ pub fn write_disk(path: &Path, slot_a: Option<&[u8]>, slot_b: Option<&[u8]>) -> 
     write().map_err(|error| Error::Write { path: path.to_path_buf(), error })
 }
 
-fn fits(what: &'static str, bytes: &[u8], room: u64) -> Result<(), Error> {
+pub(crate) fn fits(what: &'static str, bytes: &[u8], room: u64) -> Result<(), Error> {
     let size = bytes.len() as u64;
     if size > room { Err(Error::TooLarge { what, size, room }) } else { Ok(()) }
 }

@@ -12,21 +12,43 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod clear;
+mod device_files;
 mod die;
 mod elf;
 mod error;
+mod fabricate;
+mod files;
 mod flash;
+mod hex;
 mod inspect;
 mod os;
+mod otp_file;
 mod owner;
+mod owner_files;
+mod package;
+mod package_files;
+mod pem;
+mod preprovision;
 pub mod test_keys;
+mod vendor;
+mod x509;
 
 pub use check::{OpenedImage, open_boot_slot, open_os_slot};
+pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
 pub use elf::{FlatImage, flatten_elf};
 pub use error::Error;
+pub use fabricate::{FabricatedDie, fabricate, make_die};
 pub use flash::{FlashLayout, write_disk};
+pub use hex::{hex, unhex};
 pub use inspect::{ImageInfo, inspect_slot};
 pub use os::{OsParts, OsRelease};
+pub use otp_file::{OtpFile, fuse_word_offset};
 pub use owner::{Identity, Owner, Profile, RoleKey, STAGE_CHUNK};
+pub use owner_files::OwnerKeys;
+pub use package::{ContentKey, PackageFacts, PackageParts, PackageRelease};
+pub use pem::{certificate_pem, read_certificate, read_key};
+pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
+pub use vendor::SiliconVendor;

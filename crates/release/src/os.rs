@@ -30,8 +30,8 @@ pub struct OsParts {
 pub struct OsRelease {
     /// The bundle.
     pub bundle: SignedPayload,
-    /// Its objects in its order.
-    pub objects: Vec<SignedPayload>,
+    /// Its objects in its order, each with its kind.
+    pub objects: Vec<(Kind, SignedPayload)>,
     /// How kernel and initramfs are compressed.
     pub compression: Compression,
 }
@@ -52,20 +52,18 @@ impl OsRelease {
             chunk_size,
         };
         let kernel = facts(Kind::Kernel, qemu_virt::KERNEL_LOAD, qemu_virt::KERNEL_LOAD, OS_CHUNK);
+        let device_tree = facts(Kind::DeviceTree, qemu_virt::DTB_LOAD, 0, STAGE_CHUNK);
         let mut objects = vec![
-            owner.sign(&kernel, parts.kernel)?,
-            owner.sign(&facts(Kind::DeviceTree, qemu_virt::DTB_LOAD, 0, STAGE_CHUNK), parts.device_tree)?,
+            (Kind::Kernel, owner.sign(&kernel, parts.kernel)?),
+            (Kind::DeviceTree, owner.sign(&device_tree, parts.device_tree)?),
         ];
-        let mut kinds = vec![Kind::Kernel, Kind::DeviceTree];
         if let Some(initramfs) = parts.initramfs {
             let facts = facts(Kind::Initramfs, qemu_virt::INITRAMFS_LOAD, 0, OS_CHUNK);
-            objects.push(owner.sign(&facts, initramfs)?);
-            kinds.push(Kind::Initramfs);
+            objects.push((Kind::Initramfs, owner.sign(&facts, initramfs)?));
         }
-        let named: Vec<_> = kinds
-            .into_iter()
-            .zip(&objects)
-            .map(|(kind, object)| BundleObject { kind, manifest_digest: &object.manifest_digest })
+        let named: Vec<_> = objects
+            .iter()
+            .map(|(kind, object)| BundleObject { kind: *kind, manifest_digest: &object.manifest_digest })
             .collect();
         let bundle = Bundle::new(&named, &parts.cmdline, identity.rollback_index)
             .map_err(|error| Error::Image { offset: 0, error })?
@@ -81,7 +79,7 @@ impl OsRelease {
     /// A payload that needs more chunks than the metadata holds.
     pub fn seal_slot(&self, key: &Key) -> Result<Vec<u8>, Error> {
         let mut slot = self.bundle.seal(key, Compression::None)?;
-        for object in &self.objects {
+        for (_, object) in &self.objects {
             slot.resize(slot.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
             slot.extend(object.seal(key, self.compression)?);
         }

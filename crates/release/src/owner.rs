@@ -94,12 +94,9 @@ impl Owner {
     /// # Errors
     /// A published test key in the production profile.
     pub fn new(profile: Profile, root: [u8; 64], roles: Vec<RoleKey>) -> Result<Self, Error> {
-        profile.admit(&PublicKey::P256(root).thumbprint(), "the owner root key")?;
-        for key in &roles {
-            let what = format!("the key of the role {}", key.role.name());
-            profile.admit(&key.signer.public_key().thumbprint(), &what)?;
-        }
-        Ok(Self { profile, root, roles })
+        let owner = Self { profile, root, roles };
+        owner.admit(profile)?;
+        Ok(owner)
     }
 
     /// Returns the profile that the keys were admitted for.
@@ -110,6 +107,33 @@ impl Owner {
     /// Returns the thumbprint of the root key, which is what fuses hold.
     pub fn root_digest(&self) -> Digest {
         PublicKey::P256(self.root).thumbprint()
+    }
+
+    /// Refuses what a profile refuses: an owner who was put together for development may hold published keys.
+    ///
+    /// # Errors
+    /// [`Error::TestKey`].
+    pub fn admit(&self, profile: Profile) -> Result<(), Error> {
+        profile.admit(&self.root_digest(), "the owner root key")?;
+        for key in &self.roles {
+            let what = format!("the key of the role {}", key.role.name());
+            profile.admit(&key.signer.public_key().thumbprint(), &what)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the delegation part of what a role signs: the root key and the role's certificates. The authority
+    /// puts it into each of its messages.
+    ///
+    /// # Errors
+    /// No key for this role.
+    pub fn delegation(&self, role: Role) -> Result<Vec<u8>, Error> {
+        let keys = self.roles.iter().filter(|key| key.role == role);
+        let certificates: Vec<_> = keys.map(|key| key.certificate.clone()).collect();
+        if certificates.is_empty() {
+            return Err(Error::RoleMissing { role });
+        }
+        Ok(delegation(&PublicKey::P256(self.root), &certificates))
     }
 
     /// Signs a payload with the key of the role that owns its kind.
@@ -142,8 +166,20 @@ impl Owner {
     /// # Errors
     /// As [`Owner::sign`].
     pub fn sign_stage2(&self, identity: &Identity, stage: FlatImage) -> Result<SignedPayload, Error> {
+        self.sign_stage(Kind::Stage2, identity, stage)
+    }
+
+    /// Signs the provisioning stage.
+    ///
+    /// # Errors
+    /// As [`Owner::sign`].
+    pub fn sign_stage1(&self, identity: &Identity, stage: FlatImage) -> Result<SignedPayload, Error> {
+        self.sign_stage(Kind::Stage1, identity, stage)
+    }
+
+    fn sign_stage(&self, kind: Kind, identity: &Identity, stage: FlatImage) -> Result<SignedPayload, Error> {
         let facts = Facts {
-            kind: Kind::Stage2,
+            kind,
             board: identity.board.clone(),
             version: identity.version,
             rollback_index: identity.rollback_index,

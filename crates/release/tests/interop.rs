@@ -21,7 +21,7 @@ fn kernel_image(owner: &Owner) -> Vec<u8> {
         compression: Compression::None,
     };
     let release = OsRelease::sign(owner, &identity, parts).unwrap();
-    release.objects[0].seal(&test_keys::die([0; 16]).unwrap().os_key(), Compression::None).unwrap()
+    release.objects[0].1.seal(&test_keys::die([0; 16]).unwrap().os_key(), Compression::None).unwrap()
 }
 
 fn verify(python: &str, image: &Path, root: [u8; 32]) -> Output {

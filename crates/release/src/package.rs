@@ -1,0 +1,246 @@
+//! A provisioning package: everything that a blank die becomes a product with.
+//!
+//! ```text
+//!  owner ── sign ──▶ stage1 ── seal under the provisioning key ──▶ boot slots                    ┐
+//!                    index, stage2, bundle, OS objects, secrets                                  ├ PackageRelease
+//!                          └── seal under the package's content key, one after the other ──▶ disk┘
+//!                    content key ──▶ ContentKey, for the authority alone
+//! ```
+//!
+//! # Threats
+//! The factory holds the package, and stage1 with the key that opens it: stage1 holds no secret, and everything else
+//! opens under the content key alone, which the authority gives to a die that proved itself. Objects of two packages
+//! cannot be mixed: the signed index names each by its manifest. The index names the package: its manifest digest is
+//! the package id, which a ticket carries.
+
+use crate::owner::STAGE_CHUNK;
+use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, check};
+use boot_crypto::host::random;
+use boot_crypto::{Digest, Key, sha256};
+use lifecycle::{FusePolicy, MAX_LEVEL, ROLES, Row, fuse_tag};
+use memory_map::qemu_virt::{BOOT_SLOT_A, PACKAGE};
+use sealed_image::host::{Facts, SignedPayload};
+use sealed_image::{Compression, Kind, PAYLOAD_ALIGN, Package, PackageObject, Role, Version};
+
+/// What a package is made of.
+pub struct PackageParts {
+    /// What people call the release: up to 64 printable ASCII characters, possibly none.
+    pub release: String,
+    /// The provisioning stage.
+    pub stage1: FlatImage,
+    /// The production stage.
+    pub stage2: FlatImage,
+    /// The operating system.
+    pub os: OsParts,
+    /// Keys and certificates of the customer's, which every device of the lot gets.
+    pub secrets: Vec<Vec<u8>>,
+    /// The key that stage1 is sealed under, and that pre-provisioning burns.
+    pub provisioning_key: Key,
+}
+
+/// What is known of a package without a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageFacts {
+    /// The board.
+    pub board: String,
+    /// The release's version.
+    pub version: Version,
+    /// What people call the release.
+    pub release: String,
+    /// The package id: the digest of the index's manifest.
+    pub package_id: Digest,
+    /// SHA-256 of the whole package as it is encrypted. The package id does not change when the same objects are
+    /// sealed again, this does.
+    pub package_digest: Digest,
+    /// The measurement of stage1: the digest of its manifest.
+    pub stage1_measurement: Digest,
+    /// The measurement of stage2, which boots once the device is closed.
+    pub stage2_measurement: Digest,
+    /// The fuses that every die of the lot must have.
+    pub policy: FusePolicy,
+}
+
+/// A package as the factory gets it: without its content key.
+#[derive(Debug)]
+pub struct PackageRelease {
+    /// What is known of it.
+    pub facts: PackageFacts,
+    /// stage1, sealed under the provisioning key: for both boot slots.
+    pub stage1: Vec<u8>,
+    /// Index and objects, sealed under the content key: for the disk.
+    pub package: Vec<u8>,
+    /// The key that pre-provisioning burns.
+    pub provisioning_key: Key,
+}
+
+/// The key that opens a package: fresh for each one, and for the authority alone.
+#[derive(Debug)]
+pub struct ContentKey(pub Key);
+
+impl PackageRelease {
+    /// Signs and seals a package under a fresh content key.
+    ///
+    /// The floors of the lot follow from the release: `Secured` has the rollback index as the floor of the role
+    /// `provision`, `Production` as that of each role whose objects the package holds.
+    ///
+    /// # Errors
+    /// A published test key or provisioning key; a role without a key; a rollback index that no floor reaches;
+    /// objects that a device would refuse, or that have no room.
+    pub fn make(
+        owner: &Owner,
+        identity: &Identity,
+        parts: PackageParts,
+    ) -> Result<(Self, ContentKey), Error> {
+        owner.admit(Profile::Production)?;
+        let PackageParts { release, stage1, stage2, os, secrets, provisioning_key } = parts;
+        Profile::Production.admit(&sha256(provisioning_key.expose()), "the provisioning key")?;
+        let compression = os.compression;
+        let stage1 = owner.sign_stage1(identity, stage1)?;
+        let stage2 = owner.sign_stage2(identity, stage2)?;
+        let os = OsRelease::sign(owner, identity, os)?;
+        let secrets = secrets
+            .into_iter()
+            .map(|secret| owner.sign(&facts(identity, Kind::Secret), secret))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let mut objects = vec![(Kind::Stage2, &stage2), (Kind::Bundle, &os.bundle)];
+        objects.extend(os.objects.iter().map(|(kind, object)| (*kind, object)));
+        objects.extend(secrets.iter().map(|secret| (Kind::Secret, secret)));
+        let index = sign_index(owner, identity, &objects, &release)?;
+
+        let content_key = ContentKey(Key::new(random()));
+        let mut package = index.seal(&content_key.0, Compression::None)?;
+        for (kind, object) in objects {
+            let compression =
+                if matches!(kind, Kind::Kernel | Kind::Initramfs) { compression } else { Compression::None };
+            package.resize(package.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
+            package.extend(object.seal(&content_key.0, compression)?);
+        }
+        crate::flash::fits("the package", &package, PACKAGE.size)?;
+        let sealed = stage1.seal(&provisioning_key, Compression::None)?;
+        crate::flash::fits("stage1", &sealed, BOOT_SLOT_A.size)?;
+
+        let facts = PackageFacts {
+            board: identity.board.clone(),
+            version: identity.version,
+            release,
+            package_id: index.manifest_digest,
+            package_digest: sha256(&package),
+            stage1_measurement: stage1.manifest_digest,
+            stage2_measurement: stage2.manifest_digest,
+            policy: policy(owner, identity, &provisioning_key, stage1.manifest_digest)?,
+        };
+        Ok((Self { facts, stage1: sealed, package, provisioning_key }, content_key))
+    }
+
+    /// Checks, without the content key, that what the release says of itself holds together and that a die which is
+    /// burned as its policy says boots its stage1.
+    ///
+    /// # Errors
+    /// [`Error::ReleaseMixed`], a published test key, or why stage0 would refuse stage1.
+    pub fn check(&self) -> Result<(), Error> {
+        let mixed = |what| Err(Error::ReleaseMixed { what });
+        let policy = &self.facts.policy;
+        Profile::Production.admit(&policy.root_digest, "the owner root key")?;
+        Profile::Production.admit(&sha256(self.provisioning_key.expose()), "the provisioning key")?;
+        if fuse_tag(Row::ProvisioningKey, &self.provisioning_key) != policy.provisioning_key_tag {
+            return mixed("the provisioning key is not that of the fuse policy");
+        }
+        if self.facts.stage1_measurement != policy.closing_measurement {
+            return mixed("the closing measurement of the fuse policy is not that of stage1");
+        }
+        let judge = self.judge(policy.secured_floors);
+        let stage1 = check::open_first(&self.stage1, Kind::Stage1, &judge, &self.provisioning_key)?;
+        if stage1.info.digest != self.facts.stage1_measurement {
+            return mixed("stage1 is not the one that the release names");
+        }
+        if sha256(&self.package) != self.facts.package_digest {
+            return mixed("the package is not the one that the release names");
+        }
+        self.check_index(crate::inspect_slot(&self.package)?.first())
+    }
+
+    fn check_index(&self, index: Option<&ImageInfo>) -> Result<(), Error> {
+        match index {
+            Some(index) if index.kind == Kind::Package && index.digest == self.facts.package_id => Ok(()),
+            _ => {
+                Err(Error::ReleaseMixed { what: "the package's index is not the one that the release names" })
+            }
+        }
+    }
+
+    /// Verifies and opens all of the package as stage1 of a die of the lot would, with the floors that closing burns.
+    /// The first image returned is the index.
+    ///
+    /// # Errors
+    /// Why the device would refuse the package; [`Error::ReleaseMixed`] if it is not the one that the release names.
+    pub fn open(&self, content_key: &ContentKey) -> Result<Vec<crate::OpenedImage>, Error> {
+        let judge = self.judge(self.facts.policy.production_floors);
+        let images = check::open_package(&self.package, &judge, &content_key.0)?;
+        self.check_index(images.first().map(|image| &image.info))?;
+        let found = |kind| images.iter().find(|image| image.info.kind == kind).map(|image| image.info.digest);
+        if found(Kind::Stage2) != Some(self.facts.stage2_measurement) {
+            return Err(Error::ReleaseMixed { what: "stage2 is not the one that the release names" });
+        }
+        Ok(images)
+    }
+
+    fn judge(&self, floors: [u8; ROLES as usize]) -> check::Judge<'_> {
+        check::Judge {
+            board: &self.facts.board,
+            root: self.facts.policy.root_digest,
+            floors,
+            refuse_test_keys: true,
+        }
+    }
+}
+
+fn sign_index(
+    owner: &Owner,
+    identity: &Identity,
+    objects: &[(Kind, &SignedPayload)],
+    release: &str,
+) -> Result<SignedPayload, Error> {
+    let named: Vec<_> = objects
+        .iter()
+        .map(|(kind, object)| PackageObject { kind: *kind, manifest_digest: &object.manifest_digest })
+        .collect();
+    let index = Package::new(&named, release).map_err(|error| Error::Image { offset: 0, error })?;
+    owner.sign(&facts(identity, Kind::Package), index.encode())
+}
+
+/// Facts of what is neither code nor bound to an address.
+fn facts(identity: &Identity, kind: Kind) -> Facts {
+    Facts {
+        kind,
+        board: identity.board.clone(),
+        version: identity.version,
+        rollback_index: identity.rollback_index,
+        load_address: 0,
+        entry: 0,
+        chunk_size: STAGE_CHUNK,
+    }
+}
+
+fn policy(
+    owner: &Owner,
+    identity: &Identity,
+    provisioning_key: &Key,
+    stage1: Digest,
+) -> Result<FusePolicy, Error> {
+    let found = identity.rollback_index;
+    let level = u8::try_from(found).ok().filter(|level| *level <= MAX_LEVEL);
+    let level = level.ok_or(Error::RollbackIndexTooHigh { found })?;
+    let floors = |roles: &[Role]| {
+        let mut floors = [0; ROLES as usize];
+        roles.iter().for_each(|role| floors[usize::from(role.number()) - 1] = level);
+        floors
+    };
+    Ok(FusePolicy {
+        root_digest: owner.root_digest(),
+        provisioning_key_tag: fuse_tag(Row::ProvisioningKey, provisioning_key),
+        secured_floors: floors(&[Role::Provision]),
+        production_floors: floors(&[Role::Boot, Role::Provision, Role::Os]),
+        closing_measurement: stage1,
+    })
+}

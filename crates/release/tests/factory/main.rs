@@ -1,0 +1,6 @@
+//! From a blank die to a pre-provisioned one, and every reason not to.
+
+mod common;
+mod fabricate;
+mod package;
+mod preprovision;
