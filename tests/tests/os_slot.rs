@@ -1,5 +1,6 @@
 //! What lies in OS slot A is not what stage2 may load: it says why, finds slot B empty, and stops.
 
+use emulator::{Entropy, MachineConfig};
 use fail_code::FailCode;
 use memory_map::MIB;
 use memory_map::qemu_virt::{BOARD, OS_LOAD};
@@ -422,9 +423,45 @@ fn no_disk() {
 fn no_entropy_source() {
     let maker = Maker::development();
     let report = device(&maker, maker.seal_os(&maker.os(TOKEN)))
-        .machine(|config| config.entropy(emulator::Entropy::Absent))
+        .machine(|config| config.entropy(Entropy::Absent))
         .boot();
     assert_stage2_refuses(&report, FailCode::EntropyMissing);
+}
+
+#[test]
+fn an_entropy_source_that_never_answers() {
+    let maker = Maker::development();
+    // The daemon behind the source would be whoever reads this character device: nobody.
+    let silent = |config: MachineConfig| {
+        let config = config.entropy(Entropy::Absent).arg("-chardev").arg("null,id=nobody");
+        let config = config.arg("-object").arg("rng-egd,id=silent,chardev=nobody");
+        config.arg("-device").arg("virtio-rng-device,rng=silent")
+    };
+    let report = device(&maker, maker.seal_os(&maker.os(TOKEN))).machine(silent).boot();
+    assert_stage2_refuses(&report, FailCode::EntropyMissing);
+}
+
+#[test]
+fn an_entropy_source_that_trickles() {
+    let maker = Maker::development();
+    // One byte now, the next one in ten minutes.
+    let trickle = |config: MachineConfig| {
+        config.entropy(Entropy::Absent).arg("-device").arg("virtio-rng-device,max-bytes=1,period=600000")
+    };
+    let report = device(&maker, maker.seal_os(&maker.os(TOKEN))).machine(trickle).boot();
+    assert_stage2_refuses(&report, FailCode::EntropyMissing);
+}
+
+#[test]
+fn a_disk_that_stops_to_answer() {
+    let maker = Maker::development();
+    // One byte a second: the first read is on credit, the next one would have to wait for minutes.
+    let slow = |config: MachineConfig| config.arg("-set").arg("drive.disk.throttling.bps-total=1");
+    let report = device(&maker, maker.seal_os(&maker.os(TOKEN))).machine(slow).boot();
+    assert_stage2_refuses(&report, FailCode::NoBootableOs);
+    for slot in Slot::TRIES {
+        assert_os_slot_named(&report, slot, FailCode::DiskRead);
+    }
 }
 
 #[test]

@@ -3,13 +3,12 @@
 use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTPCT_EL0, Readable};
-use hal::{Entropy, ReadError, Storage};
+use hal::{Entropy, ReadError, Storage, StorageMut, WriteError};
 use memory_map::Region;
 use spin::Mutex;
-use virtio_drivers::device::blk::{BlkReq, BlkResp, SECTOR_SIZE, VirtIOBlk};
-use virtio_drivers::device::rng::VirtIORng;
+use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 /// Where devices reach memory by DMA: the queues and bounce buffers come from here, other buffers are used in
@@ -122,19 +121,100 @@ unsafe impl Hal for PoolHal {
 /// One virtio-mmio transport.
 pub type MmioHeader = NonNull<VirtIOHeader>;
 
+/// The one queue that both devices have for their requests.
+const QUEUE: u16 = 0;
+/// Descriptors of the queue: a request takes three at most.
+const QUEUE_SIZE: usize = 4;
+/// `VIRTIO_F_VERSION_1`: no legacy device.
+const VERSION_1: u64 = 1 << 32;
+
+/// A device with one queue, which gets one request at a time.
+struct Channel {
+    transport: MmioTransport<'static>,
+    queue: VirtQueue<PoolHal, QUEUE_SIZE>,
+    /// A request was not answered: the device may still write to where the answer was to go.
+    dead: bool,
+}
+
+impl Channel {
+    /// Sets the device up (section 3.1.1) with those of `features` that it offers.
+    fn new(mut transport: MmioTransport<'static>, features: u64) -> Option<Self> {
+        let found = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
+        transport.set_status(DeviceStatus::empty());
+        transport.set_status(found);
+        let offered = transport.read_device_features();
+        transport.write_driver_features(offered & (features | VERSION_1));
+        transport.set_status(found | DeviceStatus::FEATURES_OK);
+        transport.set_guest_page_size(PAGE_SIZE as u32);
+        let queue = VirtQueue::new(&mut transport, QUEUE, false, false).ok()?;
+        transport.finish_init();
+        Some(Self { transport, queue, dead: false })
+    }
+
+    /// Sends a request and waits for its answer; returns how many bytes the device claims to have written, or
+    /// `None` if it does not answer by `until`. It must be reset then before anything else is done with `outputs`
+    /// that lie in DRAM.
+    fn request<'a>(
+        &mut self,
+        inputs: &'a [&'a [u8]],
+        outputs: &'a mut [&'a mut [u8]],
+        until: u64,
+    ) -> Option<u32> {
+        if self.dead {
+            return None;
+        }
+        self.dead = true;
+        // SAFETY: none of the buffers is touched until the request is complete. If it never is, those in secure RAM
+        // were bounced, and whoever owns one in DRAM resets the device.
+        let token = unsafe { self.queue.add(inputs, outputs) }.ok()?;
+        if self.queue.should_notify() {
+            self.transport.notify(QUEUE);
+        }
+        while !self.queue.can_pop() {
+            if CNTPCT_EL0.get() > until {
+                return None;
+            }
+            core::hint::spin_loop();
+        }
+        // SAFETY: these are the buffers that the token was given for.
+        let written = unsafe { self.queue.pop_used(token, inputs, outputs) }.ok()?;
+        self.dead = false;
+        Some(written)
+    }
+}
+
+/// Returns when a device that has not answered by then is taken for dead, as a value of the counter. No request moves
+/// more than [`REQUEST_MAX`], so that a device in order is far from it even where the host is busy.
+fn deadline() -> u64 {
+    const SECONDS: u64 = 5;
+    CNTPCT_EL0.get().saturating_add(SECONDS * CNTFRQ_EL0.get())
+}
+
+/// Bytes of a sector.
+const SECTOR: usize = 512;
 /// Most bytes that one request moves through the bounce pool.
 const BOUNCE_MAX: usize = 128 * 1024;
+/// Most bytes that one request moves in place.
+const REQUEST_MAX: usize = 8 * 1024 * 1024;
 
-/// A virtio block device that is only read.
+/// `VIRTIO_BLK_F_FLUSH`: what is written may wait in a cache of the device until it is told to flush.
+const BLK_FLUSH: u64 = 1 << 9;
+/// `VIRTIO_BLK_T_IN`, `_OUT` and `_FLUSH` (section 5.2.6).
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const FLUSH: u32 = 4;
+/// `VIRTIO_BLK_S_OK`.
+const DONE: u8 = 0;
+
+/// A virtio block device.
 pub struct Disk {
-    inner: VirtIOBlk<PoolHal, MmioTransport<'static>>,
+    channel: Channel,
+    size: u64,
     dram: Region,
 }
 
 /// A virtio entropy device.
-pub struct Rng {
-    inner: VirtIORng<PoolHal, MmioTransport<'static>>,
-}
+pub struct Rng(Channel);
 
 /// What a transport turned out to hold.
 pub enum Device {
@@ -154,10 +234,13 @@ pub unsafe fn probe(header: MmioHeader, size: usize) -> Option<Device> {
     let transport = unsafe { MmioTransport::new(header, size) }.ok()?;
     match transport.device_type() {
         DeviceType::Block => {
+            let half = |offset| transport.read_config_space::<u32>(offset).ok().map(u64::from);
+            let sectors = half(0)? | half(4)? << 32;
             let dram = with_pool(|pool| pool.dram);
-            Some(Device::Disk(Disk { inner: VirtIOBlk::new(transport).ok()?, dram }))
+            let size = sectors.saturating_mul(SECTOR as u64);
+            Some(Device::Disk(Disk { channel: Channel::new(transport, BLK_FLUSH)?, size, dram }))
         }
-        DeviceType::EntropySource => Some(Device::Rng(Rng { inner: VirtIORng::new(transport).ok()? })),
+        DeviceType::EntropySource => Some(Device::Rng(Rng(Channel::new(transport, 0)?))),
         _ => None,
     }
 }
@@ -188,56 +271,87 @@ pub unsafe fn reset_all(headers: impl Iterator<Item = MmioHeader>) -> bool {
 }
 
 impl Disk {
-    /// Reads whole sectors; `None` if the device reports an error or does not answer in time. After that it must
-    /// be reset before anything else is done with the memory that it was to fill.
-    fn read_sectors(&mut self, sector: usize, into: &mut [u8]) -> Option<()> {
-        let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
-        // SAFETY: none of the three is touched until the request is complete. If it never is, `request` and
-        // `response` were bounced, since they lie in secure RAM, and whoever owns `into` resets the device.
-        let token = unsafe { self.inner.read_blocks_nb(sector, &mut request, into, &mut response) }.ok()?;
-        let until = deadline();
-        while self.inner.peek_used() != Some(token) {
-            if CNTPCT_EL0.get() > until {
-                return None;
-            }
-            core::hint::spin_loop();
-        }
-        // SAFETY: these are the buffers that the token was given for.
-        unsafe { self.inner.complete_read_blocks(token, &request, into, &mut response) }.ok()
+    /// Returns the header of a request (section 5.2.6).
+    fn header(kind: u32, offset: u64) -> [u8; 16] {
+        let mut header = [0; 16];
+        let sector = (offset / SECTOR as u64).to_le_bytes();
+        let fields = kind.to_le_bytes().into_iter().chain([0; 4]).chain(sector);
+        header.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+        header
+    }
+
+    /// Reads whole sectors; `None` as in [`Channel::request`], or if the device reports an error.
+    fn read_sectors(&mut self, offset: u64, into: &mut [u8]) -> Option<()> {
+        let mut status = [!DONE];
+        self.channel.request(&[&Self::header(READ, offset)], &mut [into, &mut status], deadline())?;
+        (status == [DONE]).then_some(())
+    }
+
+    /// Writes whole sectors, or flushes, which moves none; `None` as in [`Self::read_sectors`].
+    fn send(&mut self, kind: u32, offset: u64, bytes: &[u8]) -> Option<()> {
+        let mut status = [!DONE];
+        let header = Self::header(kind, offset);
+        let both: [&[u8]; 2] = [&header, bytes];
+        let inputs = if bytes.is_empty() { both.get(..1)? } else { &both };
+        self.channel.request(inputs, &mut [&mut status], deadline())?;
+        (status == [DONE]).then_some(())
+    }
+
+    /// Returns the most bytes that one request may move between the disk and a buffer.
+    fn most(&self, buffer: &[u8]) -> usize {
+        let in_dram = self.dram.contains(buffer.as_ptr() as u64, buffer.len() as u64);
+        if in_dram { REQUEST_MAX } else { BOUNCE_MAX }
+    }
+
+    /// Tells whether all `len` bytes from `offset` on are the disk's.
+    fn holds(&self, offset: u64, len: usize) -> bool {
+        Region::new(0, self.size).contains(offset, len as u64)
     }
 }
 
-/// Returns when a device that has not answered by then is taken for dead, as a value of the counter.
-fn deadline() -> u64 {
-    const SECONDS: u64 = 10;
-    CNTPCT_EL0.get().saturating_add(SECONDS * CNTFRQ_EL0.get())
+/// How the next request of a transfer of `len` bytes that has come to `offset` looks.
+enum Next {
+    /// Whole sectors, so many bytes.
+    Whole(usize),
+    /// A part of one sector: it starts so many bytes into the sector.
+    Part(usize),
+}
+
+impl Next {
+    fn of(offset: u64, len: usize, most: usize) -> Self {
+        let skip = (offset % SECTOR as u64) as usize;
+        let whole = len.min(most) / SECTOR * SECTOR;
+        if skip == 0 && whole > 0 { Self::Whole(whole) } else { Self::Part(skip) }
+    }
 }
 
 impl Storage for Disk {
     fn size(&self) -> u64 {
-        self.inner.capacity().saturating_mul(SECTOR_SIZE as u64)
+        self.size
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let in_dram = self.dram.contains(into.as_ptr() as u64, into.len() as u64);
-        let most = if in_dram { usize::MAX } else { BOUNCE_MAX };
+        let most = self.most(into);
+        if !self.holds(offset, into.len()) {
+            return Err(ReadError { offset });
+        }
         let mut at = offset;
         let mut rest = into;
         while !rest.is_empty() {
             let error = ReadError { offset: at };
-            let sector = usize::try_from(at / SECTOR_SIZE as u64).map_err(|_| error)?;
-            let skip = (at % SECTOR_SIZE as u64) as usize;
-            let whole = rest.len().min(most) / SECTOR_SIZE * SECTOR_SIZE;
-            let done = if skip == 0 && whole > 0 {
-                let (part, _) = rest.split_at_mut_checked(whole).ok_or(error)?;
-                self.read_sectors(sector, part).ok_or(error)?;
-                whole
-            } else {
-                let mut buffer = [0; SECTOR_SIZE];
-                self.read_sectors(sector, &mut buffer).ok_or(error)?;
-                let from = buffer.get(skip..).unwrap_or_default();
-                rest.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-                from.len().min(rest.len())
+            let done = match Next::of(at, rest.len(), most) {
+                Next::Whole(whole) => {
+                    let part = rest.get_mut(..whole).ok_or(error)?;
+                    self.read_sectors(at, part).ok_or(error)?;
+                    whole
+                }
+                Next::Part(skip) => {
+                    let mut sector = [0; SECTOR];
+                    self.read_sectors(at, &mut sector).ok_or(error)?;
+                    let from = sector.get(skip..).unwrap_or_default();
+                    rest.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                    from.len().min(rest.len())
+                }
             };
             rest = rest.get_mut(done..).unwrap_or_default();
             at += done as u64;
@@ -246,12 +360,59 @@ impl Storage for Disk {
     }
 }
 
+impl StorageMut for Disk {
+    fn erase_size(&self) -> u64 {
+        1
+    }
+
+    fn erase(&mut self, offset: u64, len: u64) -> Result<(), WriteError> {
+        let held = Region::new(0, self.size).contains(offset, len);
+        held.then_some(()).ok_or(WriteError { offset })
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        let most = self.most(bytes);
+        if !self.holds(offset, bytes.len()) {
+            return Err(WriteError { offset });
+        }
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let error = WriteError { offset: at };
+            let done = match Next::of(at, rest.len(), most) {
+                Next::Whole(whole) => {
+                    self.send(WRITE, at, rest.get(..whole).ok_or(error)?).ok_or(error)?;
+                    whole
+                }
+                Next::Part(skip) => {
+                    let mut sector = [0; SECTOR];
+                    self.read_sectors(at, &mut sector).ok_or(error)?;
+                    let into = sector.get_mut(skip..).unwrap_or_default();
+                    into.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                    let done = into.len().min(rest.len());
+                    self.send(WRITE, at, &sector).ok_or(error)?;
+                    done
+                }
+            };
+            rest = rest.get(done..).unwrap_or_default();
+            at += done as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        self.send(FLUSH, 0, &[]).ok_or(WriteError { offset: 0 })
+    }
+}
+
 impl Entropy for Rng {
+    /// One deadline holds for all of it: a device that trickles is no source.
     fn fill(&mut self, into: &mut [u8]) -> bool {
+        let until = deadline();
         let mut rest = into;
         while !rest.is_empty() {
-            match self.inner.request_entropy(rest) {
-                Ok(got) if got > 0 && got <= rest.len() => rest = rest.get_mut(got..).unwrap_or_default(),
+            match self.0.request(&[], &mut [rest], until).map(|got| got as usize) {
+                Some(got) if got > 0 && got <= rest.len() => rest = rest.get_mut(got..).unwrap_or_default(),
                 _ => return false,
             }
         }
