@@ -2,7 +2,7 @@
 
 use boot_crypto::{Key, device_root, die_secret, labels, rng_secret, storage_key};
 use boot_info::record::BootRecord;
-use boot_info::{BootInfo, ImageRecord, List, Secrets, Stage, Step, Timeline};
+use boot_info::{BootInfo, ImageRecord, List, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Console, Otp, Storage};
 use lifecycle::{Fuses, Lifecycle};
@@ -205,8 +205,10 @@ fn hand_over(
         images: record.images,
         timestamps: record.timestamps,
     };
-    let secrets = Secrets { os_storage_key: *keys.os_storage.expose(), rng_secret: *keys.rng.expose() };
-    if info.write(memory.boot_info) && secrets.write(memory.secrets) {
+    let copy = |key: &Key| Key::new(*key.expose());
+    let secrets = Secrets::Production { os_storage_key: copy(&keys.os_storage), rng_secret: copy(&keys.rng) };
+    let page = SecretPage { secrets, evidence: None };
+    if info.write(memory.boot_info) && page.write(memory.secrets) {
         Ok(())
     } else {
         Err(FailCode::BootInfoInvalid)

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use boot_crypto::{Key, kaslr_seed, rng_seed};
 use boot_info::record::{BootRecord, MAX_FRAME};
-use boot_info::{BootInfo, Secrets, Stage, Step, Timeline};
+use boot_info::{BootInfo, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices};
 use lifecycle::Lifecycle;
@@ -23,7 +23,8 @@ const OS_SLOTS: Slots = Slots::new(OS_SLOT_A, OS_SLOT_B);
 /// What the stage before handed over.
 pub struct Handoff {
     info: BootInfo,
-    secrets: Secrets,
+    os_storage_key: Key,
+    rng_secret: Key,
     lifecycle: Lifecycle,
 }
 
@@ -34,7 +35,7 @@ impl Handoff {
     /// [`FailCode::BootInfoInvalid`] if either page is not what stage0 writes on this board, and
     /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
     pub fn take(boot_info: &[u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
-        let secrets = Secrets::take(secrets).ok_or(FailCode::BootInfoInvalid)?;
+        let page = SecretPage::take(secrets).ok_or(FailCode::BootInfoInvalid)?;
         let info = BootInfo::read(boot_info).map_err(|_| FailCode::BootInfoInvalid)?;
         *record = BootRecord {
             board: info.board,
@@ -51,7 +52,10 @@ impl Handoff {
         }
         match Lifecycle::from_word(info.lifecycle) {
             Some(lifecycle @ (Lifecycle::Production | Lifecycle::Development)) => {
-                Ok(Self { info, secrets, lifecycle })
+                let Secrets::Production { os_storage_key, rng_secret } = page.secrets else {
+                    return Err(FailCode::BootInfoInvalid);
+                };
+                Ok(Self { info, os_storage_key, rng_secret, lifecycle })
             }
             _ => Err(FailCode::LifecycleForbids),
         }
@@ -102,13 +106,13 @@ pub fn boot(
     window: Region,
     timeline: &mut Timeline<'_>,
 ) -> Result<Launch, FailCode> {
-    let storage_key = Key::new(handoff.secrets.os_storage_key);
+    let storage_key = &handoff.os_storage_key;
     let roots = handoff.roots();
     let trust = Trust {
         roots: &roots,
         floors: &handoff.info.floors,
         refuse_test_keys: handoff.lifecycle != Lifecycle::Development,
-        storage_key: &storage_key,
+        storage_key,
     };
     let stage_images = timeline.record.images;
     let mut passed_over = None;
@@ -124,7 +128,7 @@ pub fn boot(
         let loaded = load(region, &trust, devices, cores, caches, clock, memory, window, timeline);
         devices.stop();
         let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|os| {
-            let seeds = Seeds::new(&handoff.secrets, entropy.as_ref(), clock.now());
+            let seeds = Seeds::new(&handoff.rng_secret, entropy.as_ref(), clock.now());
             let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
             timeline.step(Step::DeviceTree, clock.now());
             if tree.is_err() {
@@ -160,11 +164,10 @@ struct Seeds {
 }
 
 impl Seeds {
-    fn new(secrets: &Secrets, entropy: &[u8], counter: u64) -> Self {
-        let secret = Key::new(secrets.rng_secret);
+    fn new(secret: &Key, entropy: &[u8], counter: u64) -> Self {
         Self {
-            rng: Zeroizing::new(rng_seed(&secret, entropy, counter)),
-            kaslr: kaslr_seed(&secret, entropy, counter),
+            rng: Zeroizing::new(rng_seed(secret, entropy, counter)),
+            kaslr: kaslr_seed(secret, entropy, counter),
         }
     }
 }

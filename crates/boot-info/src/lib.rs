@@ -2,16 +2,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod closing;
+mod crc;
 mod handoff;
 mod list;
 pub mod record;
 mod secrets;
+mod statement;
 mod step;
 mod timeline;
 
 pub use handoff::{BootInfo, Error, RootSlots};
 pub use list::List;
-pub use secrets::Secrets;
+pub use secrets::{Evidence, SecretPage, Secrets};
+pub use statement::{SignedStatement, Statement, StatementError, Subject};
 pub use step::{Stage, Step};
 pub use timeline::Timeline;
 
@@ -45,6 +49,8 @@ pub struct Timestamp {
     pub end: u64,
 }
 
+/// Length of the fuse facts, as the `lifecycle` crate encodes them.
+pub const FUSE_FACTS_BYTES: usize = 227;
 /// Most images that one boot can record.
 pub const MAX_IMAGES: usize = 8;
 /// Most timestamps that one boot can record; later ones are left out.

@@ -1,59 +1,220 @@
-//! Secrets that a stage hands to the next.
+//! What a stage hands to the next beside the `BootInfo`: secrets, and the evidence of the boot.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use core::mem::{offset_of, size_of};
+
+use boot_crypto::Key;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zeroize::Zeroize;
+
+use crate::{FUSE_FACTS_BYTES, SignedStatement};
 
 const MAGIC: [u8; 8] = *b"KILNSECR";
+const PRODUCTION: u8 = 1;
+const PROVISION: u8 = 2;
+const STATEMENT_ROOM: usize = 256;
 
-/// Secrets for stage2, derived by stage0 from the die's root. Wiped when dropped; no `Debug`.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Secrets {
-    /// The key under which the data keys of OS objects are wrapped.
-    pub os_storage_key: [u8; 32],
-    /// A secret that joins every random value made later, since the entropy source may be another's.
-    pub rng_secret: [u8; 32],
+/// Secrets for the next stage, derived by stage0. Which ones follows from the lifecycle.
+pub enum Secrets {
+    /// For stage2.
+    Production {
+        /// The key under which the data keys of OS objects are wrapped.
+        os_storage_key: Key,
+        /// A secret that joins every random value made later, since the entropy source may be another's.
+        rng_secret: Key,
+    },
+    /// For stage1.
+    Provision {
+        /// The secret of this stage on this die: another stage gets another.
+        stage_secret: Key,
+        /// The secret that the device root is derived from, with the device seed.
+        die_secret: Key,
+    },
 }
 
-impl Secrets {
+/// What stage0 vouches for, to be shown to the authority. Not secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The statement, signed with the die key.
+    pub statement: SignedStatement,
+    /// The fuse facts whose digest the statement holds, encoded.
+    pub fuse_facts: [u8; FUSE_FACTS_BYTES],
+    /// The install that the statement is for; zero in a statement for a stage key.
+    pub install: [u8; 32],
+}
+
+/// The page that goes with a `BootInfo`.
+pub struct SecretPage {
+    /// Secrets for the receiver.
+    pub secrets: Secrets,
+    /// The evidence: always for stage1, for stage2 only while closing is pending.
+    pub evidence: Option<Evidence>,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 8],
+    kind: u8,
+    has_evidence: u8,
+    statement_len: u16,
+    reserved: u32,
+    secrets: [[u8; 32]; 2],
+    install: [u8; 32],
+    statement: [u8; STATEMENT_ROOM],
+    fuse_facts: [u8; FUSE_FACTS_BYTES],
+    padding: [u8; FUSE_FACTS_BYTES.next_multiple_of(8) - FUSE_FACTS_BYTES],
+}
+
+const _: () = {
+    assert!(offset_of!(Wire, kind) == 8);
+    assert!(offset_of!(Wire, statement_len) == 10);
+    assert!(offset_of!(Wire, secrets) == 16);
+    assert!(offset_of!(Wire, install) == 80);
+    assert!(offset_of!(Wire, statement) == 112);
+    assert!(offset_of!(Wire, fuse_facts) == 368);
+    assert!(size_of::<Wire>() == SecretPage::SIZE);
+    assert!(SignedStatement::MAX_BYTES <= STATEMENT_ROOM);
+};
+
+impl SecretPage {
     /// Length of the encoded form in bytes.
-    pub const SIZE: usize = 72;
+    pub const SIZE: usize = 368 + FUSE_FACTS_BYTES.next_multiple_of(8);
 
     /// Writes the encoded form to the start of `page`; false if it does not fit.
     #[must_use]
     pub fn write(&self, page: &mut [u8]) -> bool {
         let Some((place, _)) = page.split_first_chunk_mut::<{ Self::SIZE }>() else { return false };
-        let all = MAGIC.iter().chain(&self.os_storage_key).chain(&self.rng_secret);
-        place.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
+        let Ok(wire) = Wire::mut_from_bytes(place) else { return false };
+        wire.zero();
+        wire.magic = MAGIC;
+        let (kind, secrets) = match &self.secrets {
+            Secrets::Production { os_storage_key, rng_secret } => (PRODUCTION, [os_storage_key, rng_secret]),
+            Secrets::Provision { stage_secret, die_secret } => (PROVISION, [stage_secret, die_secret]),
+        };
+        wire.kind = kind;
+        wire.secrets.iter_mut().zip(secrets).for_each(|(to, from)| *to = *from.expose());
+        if let Some(evidence) = &self.evidence {
+            let statement = evidence.statement.as_bytes();
+            wire.has_evidence = 1;
+            wire.statement_len = statement.len() as u16;
+            wire.statement.iter_mut().zip(statement).for_each(|(to, from)| *to = *from);
+            wire.install = evidence.install;
+            wire.fuse_facts = evidence.fuse_facts;
+        }
         true
     }
 
-    /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none.
+    /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none, or
+    /// one that this release does not know.
     pub fn take(page: &mut [u8]) -> Option<Self> {
-        let mut secrets = Self { os_storage_key: [0; 32], rng_secret: [0; 32] };
-        let found = page.starts_with(&MAGIC);
-        let from = page.iter().skip(MAGIC.len());
-        let into = secrets.os_storage_key.iter_mut().chain(&mut secrets.rng_secret);
-        into.zip(from).for_each(|(to, from)| *to = *from);
+        let wire = page.first_chunk::<{ Self::SIZE }>().and_then(|bytes| Wire::read_from_bytes(bytes).ok());
         page.zeroize();
-        found.then_some(secrets)
+        let mut wire = wire?;
+        let taken = Self::from_wire(&wire);
+        wire.as_mut_bytes().zeroize();
+        taken
+    }
+
+    fn from_wire(wire: &Wire) -> Option<Self> {
+        let statement = wire.statement.split_at_checked(usize::from(wire.statement_len))?;
+        let unused = statement.1.iter().chain(&wire.padding);
+        if wire.magic != MAGIC || wire.reserved != 0 || unused.copied().any(|byte| byte != 0) {
+            return None;
+        }
+        let [first, second] = wire.secrets.each_ref().map(|secret| Key::new(*secret));
+        let secrets = match wire.kind {
+            PRODUCTION => Secrets::Production { os_storage_key: first, rng_secret: second },
+            PROVISION => Secrets::Provision { stage_secret: first, die_secret: second },
+            _ => return None,
+        };
+        let evidence = match wire.has_evidence {
+            0 if statement.0.is_empty() => None,
+            1 => Some(Evidence {
+                statement: SignedStatement::from_untrusted(statement.0)?,
+                fuse_facts: wire.fuse_facts,
+                install: wire.install,
+            }),
+            _ => return None,
+        };
+        Some(Self { secrets, evidence })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Statement, Subject};
+    use boot_crypto::EcKey;
+
+    fn key(byte: u8) -> Key {
+        Key::new([byte; 32])
+    }
+
+    fn evidence(subject: Subject) -> Evidence {
+        let statement =
+            Statement { lifecycle: 0x8000_0000, measurement: [1; 32], fuse_digest: [2; 32], subject };
+        Evidence {
+            statement: statement.sign(&EcKey::from_scalar(&[9; 32]).unwrap()),
+            fuse_facts: core::array::from_fn(|i| i as u8),
+            install: match subject {
+                Subject::Install(install) => install,
+                Subject::StageKey(_) => [0; 32],
+            },
+        }
+    }
+
+    fn all() -> [SecretPage; 3] {
+        let production = || Secrets::Production { os_storage_key: key(1), rng_secret: key(2) };
+        let provision = Secrets::Provision { stage_secret: key(3), die_secret: key(4) };
+        [
+            SecretPage { secrets: production(), evidence: None },
+            SecretPage { secrets: production(), evidence: Some(evidence(Subject::Install([5; 32]))) },
+            SecretPage { secrets: provision, evidence: Some(evidence(Subject::StageKey([6; 64]))) },
+        ]
+    }
+
+    fn exposed(secrets: &Secrets) -> (u8, [[u8; 32]; 2]) {
+        match secrets {
+            Secrets::Production { os_storage_key, rng_secret } => {
+                (PRODUCTION, [*os_storage_key.expose(), *rng_secret.expose()])
+            }
+            Secrets::Provision { stage_secret, die_secret } => {
+                (PROVISION, [*stage_secret.expose(), *die_secret.expose()])
+            }
+        }
+    }
 
     #[test]
-    fn secrets_are_taken_once_and_the_page_is_wiped() {
-        let mut page = [0xAA; 128];
-        assert!(Secrets { os_storage_key: [1; 32], rng_secret: [2; 32] }.write(&mut page));
-        let taken = Secrets::take(&mut page).unwrap();
-        assert_eq!((taken.os_storage_key, taken.rng_secret), ([1; 32], [2; 32]));
-        assert_eq!(page, [0; 128]);
-        assert!(Secrets::take(&mut page).is_none());
+    fn a_page_is_taken_once_and_wiped() {
+        for written in all() {
+            let mut page = [0xAA; 4096];
+            assert!(written.write(&mut page));
+            let taken = SecretPage::take(&mut page).unwrap();
+            assert_eq!(exposed(&taken.secrets), exposed(&written.secrets));
+            assert_eq!(taken.evidence, written.evidence);
+            assert_eq!(page, [0; 4096]);
+            assert!(SecretPage::take(&mut page).is_none());
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_lengths_and_reserved_bits_are_refused_and_the_page_is_wiped_all_the_same() {
+        let alterations = [(0, 0), (8, 0), (8, 3), (9, 2), (10, 255), (11, 2), (12, 1), (15, 1), (367, 1)];
+        for (offset, value) in alterations.into_iter().chain([(SecretPage::SIZE - 1, 1)]) {
+            for written in all() {
+                let mut page = [0; SecretPage::SIZE];
+                assert!(written.write(&mut page));
+                page[offset] = value;
+                assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
+                assert_eq!(page, [0; SecretPage::SIZE]);
+            }
+        }
     }
 
     #[test]
     fn a_page_that_is_too_small_is_refused() {
-        assert!(!Secrets { os_storage_key: [1; 32], rng_secret: [2; 32] }.write(&mut [0; 71]));
+        let [page, ..] = all();
+        assert!(!page.write(&mut [0; SecretPage::SIZE - 1]));
+        assert!(SecretPage::take(&mut [0; SecretPage::SIZE - 1]).is_none());
     }
 }
