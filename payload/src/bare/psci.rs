@@ -232,7 +232,7 @@ fn suspended(tally: &mut Tally) {
     tally.case("suspend-power-down-context-id", resumed.x0, CONTEXT);
 }
 
-/// Reaches for what belongs to the secure world: every access has to abort.
+/// Reaches for what belongs to the secure world: every access has to abort, and its registers do not exist.
 fn isolation(tally: &mut Tally) {
     let last_word = SECURE_RAM.end() - 4;
     tally.holds("secure-ram-not-readable", probe::read_aborts(SECURE_RAM.base));
@@ -243,6 +243,11 @@ fn isolation(tally: &mut Tally) {
     tally.holds("secure-uart-not-readable", probe::read_aborts(UART1.base));
     tally.holds("secure-gpio-not-readable", probe::read_aborts(SECURE_GPIO.base));
     tally.holds("console-readable", !probe::read_aborts(UART0.base + 0x18));
+    let [read, write, read_at_el1] = probe::syndromes_of_group0();
+    tally.case("secure-interrupts-undefined-to-read", read, probe::UNDEFINED);
+    tally.case("secure-interrupts-undefined-to-write", write, probe::UNDEFINED);
+    tally.case("secure-interrupts-undefined-at-el1", read_at_el1, probe::UNDEFINED);
+    tally.case("monitor-answers-after-traps", smc::x0(PSCI_VERSION, [0; 3]), 0x1_0001);
 }
 
 fn second_core(tally: &mut Tally, other: u64) {
