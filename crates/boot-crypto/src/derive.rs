@@ -53,6 +53,13 @@ pub fn journal_entry_key(journal_key: &Key, salt: &[u8; 32]) -> Key {
     derive_key(salt, journal_key, &[labels::JOURNAL_ENTRY])
 }
 
+/// Derives the salt of one sealed entry of the journal from a random draw and from what the entry holds. A draw that
+/// comes again, because the entropy source is known and power was cut, then gives the same salt for the same content
+/// only.
+pub fn journal_entry_salt(journal_key: &Key, draw: &Key, content: &Digest) -> [u8; 32] {
+    *derive_key(draw.expose(), journal_key, &[labels::JOURNAL_SALT, content]).expose()
+}
+
 /// Derives the key that agrees with the authority's on the ticket key. `seed` is in the journal before the public
 /// half is sent, so that a power cut strands nobody.
 pub fn ephemeral_key(stage_secret: &Key, seed: &[u8; 32]) -> EcKey {
@@ -105,6 +112,19 @@ pub fn wrap_key(key_encryption_key: &Key, salt: &[u8; 32]) -> Key {
     derive_key(salt, key_encryption_key, &[labels::WRAP])
 }
 
+/// Derives salt and data key of a sealing that the device makes itself, from a random draw, the manifest and the place
+/// where the copy goes. A draw that comes again, because the entropy source is known and power was cut, then gives the
+/// same key for the same plaintext in the same place only: no nonce is ever used for a second one.
+pub fn fresh_sealing(draw: &Key, manifest: &Digest, place: u64) -> ([u8; 32], Key) {
+    let mut both = [0; 64];
+    let info: [&[u8]; 2] = [labels::FRESH_SEALING, &place.to_le_bytes()];
+    hkdf_sha256(manifest, draw.expose(), &info, &mut both);
+    let (mut salt, mut data_key) = ([0; 32], Key::new([0; 32]));
+    salt.iter_mut().chain(data_key.expose_mut()).zip(&both).for_each(|(to, from)| *to = *from);
+    both.zeroize();
+    (salt, data_key)
+}
+
 /// Derives the operating system's random seed from the device's own secret and this boot's entropy. `counter`
 /// tells several seeds of one boot apart. Knowing either input alone tells nothing about the seed.
 pub fn rng_seed(secret: &Key, entropy: &[u8], counter: u64) -> [u8; 64] {
@@ -151,6 +171,9 @@ mod tests {
             *journal_key(&root).expose(),
             *journal_entry_key(&root, &[7; 32]).expose(),
             *journal_entry_key(&root, &[8; 32]).expose(),
+            journal_entry_salt(&root, &seed, &[7; 32]),
+            journal_entry_salt(&root, &seed, &[8; 32]),
+            journal_entry_salt(&root, &die, &[7; 32]),
             *drbg_secret(&root).expose(),
             *ticket_key(&root, &[7; 32]).expose(),
             *ticket_key(&root, &[8; 32]).expose(),
@@ -162,6 +185,23 @@ mod tests {
         for (i, a) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|b| a != b), "{i}");
         }
+    }
+
+    #[test]
+    fn a_sealing_of_the_device_depends_on_draw_manifest_and_place() {
+        let (a, b) = (Key::new([1; 32]), Key::new([2; 32]));
+        let sealings = [
+            fresh_sealing(&a, &[3; 32], 0),
+            fresh_sealing(&b, &[3; 32], 0),
+            fresh_sealing(&a, &[4; 32], 0),
+            fresh_sealing(&a, &[3; 32], 1),
+        ];
+        let values: [[u8; 32]; 8] =
+            core::array::from_fn(|i| if i < 4 { sealings[i].0 } else { *sealings[i - 4].1.expose() });
+        for (i, x) in values.iter().enumerate() {
+            assert!(values.iter().skip(i + 1).all(|y| x != y), "{i}");
+        }
+        assert_eq!(fresh_sealing(&a, &[3; 32], 0).0, values[0]);
     }
 
     #[test]

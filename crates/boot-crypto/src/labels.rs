@@ -12,6 +12,8 @@ pub const ALIAS_KEY: &[u8] = b"kiln v1 alias key";
 pub const JOURNAL: &[u8] = b"kiln v1 journal";
 /// Journal key and an entry's salt → the key of the entry.
 pub const JOURNAL_ENTRY: &[u8] = b"kiln v1 sealed journal entry";
+/// Journal key, a random draw and the content of an entry → the salt of the entry.
+pub const JOURNAL_SALT: &[u8] = b"kiln v1 salt of a journal entry";
 /// Stage secret and a journalled seed → ephemeral key of a session.
 pub const EPHEMERAL_KEY: &[u8] = b"kiln v1 ephemeral key";
 /// Stage secret → the secret that the provisioning stage's random values depend on.
@@ -34,6 +36,8 @@ pub const IDENTITY_KEY: &[u8] = b"kiln v1 device identity";
 pub const RNG_SECRET: &[u8] = b"kiln v1 rng secret";
 /// Key-encryption key and a sealing's salt → the key that wraps the sealing's data key.
 pub const WRAP: &[u8] = b"kiln v1 sealing wrap";
+/// A random draw, a manifest and a place → salt and data key of a sealing that the device makes.
+pub const FRESH_SEALING: &[u8] = b"kiln v1 fresh sealing";
 /// RNG secret and fresh entropy → `rng-seed` of the operating system.
 pub const RNG_SEED: &[u8] = b"kiln v1 os rng-seed";
 /// RNG secret and fresh entropy → `kaslr-seed` of the operating system.
@@ -52,6 +56,7 @@ mod tests {
             ALIAS_KEY,
             JOURNAL,
             JOURNAL_ENTRY,
+            JOURNAL_SALT,
             EPHEMERAL_KEY,
             DRBG_SECRET,
             TICKET,
@@ -63,6 +68,7 @@ mod tests {
             IDENTITY_KEY,
             RNG_SECRET,
             WRAP,
+            FRESH_SEALING,
             RNG_SEED,
             KASLR_SEED,
         ];

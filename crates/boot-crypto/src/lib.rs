@@ -48,9 +48,9 @@ pub mod test_keys;
 pub use aead::{AES_GCM_TAG_BYTES, GcmKey, TagMismatch};
 pub use decision::{Decision, equal};
 pub use derive::{
-    alias_key, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fuse_tag, hkdf_sha256,
-    identity_key, journal_entry_key, journal_key, kaslr_seed, rng_secret, rng_seed, stage_secret,
-    storage_key, ticket_key, wrap_key,
+    alias_key, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fresh_sealing, fuse_tag,
+    hkdf_sha256, identity_key, journal_entry_key, journal_entry_salt, journal_key, kaslr_seed, rng_secret,
+    rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
 };
 pub use digest::{DIGEST_BYTES, Digest, Sha256, sha256};
 pub use drbg::Drbg;
