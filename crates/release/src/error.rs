@@ -131,6 +131,12 @@ pub enum Error {
         /// The room in bytes.
         room: u64,
     },
+    /// An audit has nothing to look for that could not be there by chance.
+    #[error("{name} has no stretch of bytes that could be looked for")]
+    NothingToLookFor {
+        /// The payload or secret.
+        name: String,
+    },
     /// A file holds no private key.
     #[error("{}: {error}", path.display())]
     KeyFile {

@@ -11,6 +11,7 @@
 //! one of them by value, whatever it is called.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod check;
 mod clear;
 mod device_files;

@@ -1,0 +1,182 @@
+//! Ciphertext that two devices share.
+
+use crate::{DeviceFiles, Error, inspect_slot};
+use memory_map::{Region, qemu_virt};
+use sealed_image::Header;
+
+/// Length of a block of the cipher, in bytes.
+const BLOCK: usize = 16;
+/// A block in which nothing was written.
+const ERASED: [u8; BLOCK] = [0xFF; BLOCK];
+
+/// Where a device keeps what it sealed for itself, in flash0.
+const FLASH0: [(&str, Region); 4] = [
+    ("boot slot A", qemu_virt::BOOT_SLOT_A),
+    ("boot slot B", qemu_virt::BOOT_SLOT_B),
+    ("the staging slot", qemu_virt::BOOT_STAGING),
+    ("the secrets", qemu_virt::SECRETS),
+];
+/// The same, on the disk.
+const DISK: [(&str, Region); 2] = [("OS slot A", qemu_virt::OS_SLOT_A), ("OS slot B", qemu_virt::OS_SLOT_B)];
+
+/// The ciphertext of one sealed image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The place and the kind.
+    pub name: String,
+    /// The encrypted chunks.
+    pub bytes: Vec<u8>,
+}
+
+/// Returns the payload of every image in the boot slots, the OS slots and the secrets of a device. Places that hold
+/// none are left out; the package is not looked at, which is the factory's and not the device's.
+///
+/// # Errors
+/// Files that cannot be read; a place that holds something else than images.
+pub fn payloads(files: &DeviceFiles) -> Result<Vec<Payload>, Error> {
+    let mut all = Vec::new();
+    for (name, region) in FLASH0 {
+        add(&mut all, name, &files.read_flash0(region)?)?;
+    }
+    for (name, region) in DISK {
+        add(&mut all, name, &files.read_disk(region)?)?;
+    }
+    Ok(all)
+}
+
+fn add(all: &mut Vec<Payload>, place: &str, slot: &[u8]) -> Result<(), Error> {
+    let images = match inspect_slot(slot) {
+        Err(Error::SlotEmpty) => return Ok(()),
+        images => images?,
+    };
+    for image in images {
+        let (offset, end) = (image.offset as usize, (image.offset + image.stored_bytes) as usize);
+        let header =
+            Header::parse(&slot[offset..]).map_err(|error| Error::Image { offset: image.offset, error })?;
+        let start = offset + header.payload_offset as usize;
+        let name = format!("{} in {place}", image.kind.name());
+        all.push(Payload { name, bytes: slot[start..end].to_vec() });
+    }
+    Ok(())
+}
+
+/// What a comparison of ciphertext came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockComparison {
+    /// Blocks of either side that were compared with all of the other side.
+    pub compared: [usize; 2],
+    /// Blocks of either side that are erased, and were left out.
+    pub erased: [usize; 2],
+    /// Blocks of the second side that the first one has too, anywhere.
+    pub shared: usize,
+    /// The payload of the second side with the first such block, and where it lies there, in bytes.
+    pub first: Option<(String, usize)>,
+}
+
+/// Compares every whole 16-byte block of `a` with every one of `b`, wherever they lie.
+pub fn compare_blocks(a: &[Payload], b: &[Payload]) -> BlockComparison {
+    let mut comparison = BlockComparison::default();
+    let mut known: Vec<[u8; BLOCK]> = Vec::new();
+    for payload in a {
+        known.extend(payload.bytes.as_chunks().0.iter().filter(|block| **block != ERASED));
+        comparison.erased[0] += payload.bytes.as_chunks::<BLOCK>().0.len();
+    }
+    comparison.compared[0] = known.len();
+    comparison.erased[0] -= known.len();
+    known.sort_unstable();
+    for payload in b {
+        for (number, block) in payload.bytes.as_chunks().0.iter().enumerate() {
+            if *block == ERASED {
+                comparison.erased[1] += 1;
+                continue;
+            }
+            comparison.compared[1] += 1;
+            if known.binary_search(block).is_ok() {
+                comparison.shared += 1;
+                comparison.first.get_or_insert_with(|| (payload.name.clone(), BLOCK * number));
+            }
+        }
+    }
+    comparison
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Compression, FlashLayout, OsParts, OsRelease, test_keys, write_disk};
+    use boot_crypto::Key;
+    use boot_crypto::host::random;
+
+    /// A device with one and the same release, sealed for a die with these keys.
+    fn device(folder: &std::path::Path, boot: &Key, os: &Key) -> DeviceFiles {
+        let identity = crate::Identity {
+            board: qemu_virt::BOARD.into(),
+            version: sealed_image::Version::new(1, 0, 0),
+            rollback_index: 0,
+        };
+        let owner = test_keys::owner().unwrap();
+        let stage2 = crate::FlatImage { bytes: vec![7; 100_000], load: 0x0E20_0000, entry: 0x0E20_0000 };
+        let stage2 = owner.sign_stage2(&identity, stage2).unwrap();
+        let parts = OsParts {
+            kernel: vec![0; 300_000],
+            device_tree: vec![1; 500],
+            initramfs: None,
+            cmdline: String::new(),
+            compression: Compression::None,
+        };
+        let system = OsRelease::sign(&owner, &identity, parts).unwrap();
+        let slot = stage2.seal(boot, Compression::None).unwrap();
+        let [a, b] = [0, 1].map(|_| system.seal_slot(os).unwrap());
+        let files = DeviceFiles::new(folder);
+        let flash = FlashLayout { stage0: b"stage0", slot_a: Some(&slot), slot_b: None, otp: &[] };
+        flash.write(&files.flash0()).unwrap();
+        write_disk(&files.disk(), Some(&a), Some(&b)).unwrap();
+        files
+    }
+
+    #[test]
+    fn devices_share_no_block_even_of_one_repeated_byte_and_a_copy_shares_every_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = || Key::new(random());
+        let make = |name: &str, boot: &Key, os: &Key| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            payloads(&device(&folder, boot, os)).unwrap()
+        };
+        let (boot, os) = (key(), key());
+        let (a, b, same_keys) = (make("a", &boot, &os), make("b", &key(), &key()), make("c", &boot, &os));
+        let names: Vec<&str> = a.iter().map(|payload| payload.name.as_str()).collect();
+        assert_eq!(names.len(), 1 + 2 * 3, "{names:?}");
+        assert!(names.contains(&"stage2 in boot slot A") && names.contains(&"kernel in OS slot B"));
+
+        let blocks = |payloads: &[Payload]| payloads.iter().map(|it| it.bytes.len() / 16).sum::<usize>();
+        for other in [&b, &same_keys] {
+            let found = compare_blocks(&a, other);
+            assert_eq!((found.shared, found.first), (0, None), "each sealing has a data key of its own");
+            assert_eq!(found.compared, [blocks(&a), blocks(other)]);
+            assert!(found.compared[0] > 40_000, "{:?}", found.compared);
+        }
+        let control = compare_blocks(&a, &a.clone());
+        assert_eq!((control.shared, control.compared), (blocks(&a), [blocks(&a); 2]));
+        assert_eq!(control.first, Some((names[0].into(), 0)));
+        // The two slots of one device are two sealings as well.
+        let (slot_a, slot_b): (Vec<_>, Vec<_>) =
+            a.iter().skip(1).cloned().partition(|payload| payload.name.ends_with('A'));
+        assert_eq!(compare_blocks(&slot_a, &slot_b).shared, 0);
+    }
+
+    #[test]
+    fn one_shared_block_anywhere_is_found_and_erased_ones_do_not_count() {
+        let payload = |name: &str, bytes: Vec<u8>| Payload { name: name.into(), bytes };
+        let noise =
+            |n: u8| (0..4096_u32).flat_map(|i| (i ^ u32::from(n) << 16).to_le_bytes()).collect::<Vec<_>>();
+        let (a, mut b) = (noise(1), noise(2));
+        assert_eq!(compare_blocks(&[payload("a", a.clone())], &[payload("b", b.clone())]).shared, 0);
+        b[1600..1616].copy_from_slice(&a[32..48]);
+        b[32..64].fill(0xFF);
+        let found = compare_blocks(&[payload("a", a)], &[payload("b", b)]);
+        assert_eq!(found.shared, 1);
+        assert_eq!(found.first, Some(("b".into(), 1600)));
+        assert_eq!((found.compared, found.erased), ([1024, 1022], [0, 2]));
+    }
+}
