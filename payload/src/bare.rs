@@ -55,7 +55,7 @@ extern "C" fn payload_main(tree: *const u8) -> ! {
 
     let args = BootArgs::parse(command_line);
     match args.task {
-        Task::Greet => {
+        Task::Greet | Task::Stay => {
             println!("KILN-PAYLOAD cpus={} token={}", 1 + cores::visit(offered.others()), args.token)
         }
         Task::Psci | Task::PsciReset => psci::run(&offered),
@@ -63,6 +63,9 @@ extern "C" fn payload_main(tree: *const u8) -> ! {
     match args.task {
         Task::Greet | Task::Psci => smc::system_off(),
         Task::PsciReset => smc::system_reset(),
+        Task::Stay => loop {
+            core::hint::spin_loop();
+        },
     }
 }
 

@@ -5,6 +5,8 @@
 pub enum Task {
     /// Start every core, print the token, power off.
     Greet,
+    /// As [`Task::Greet`], but stay when that is done.
+    Stay,
     /// Run the PSCI test, then power off.
     Psci,
     /// Run the PSCI test, then reset.
@@ -26,6 +28,7 @@ impl<'a> BootArgs<'a> {
         let mut args = Self { task: Task::Greet, token: "" };
         for word in command_line.split_ascii_whitespace() {
             match word.split_once('=') {
+                Some(("kiln.payload", "stay")) => args.task = Task::Stay,
                 Some(("kiln.payload", "psci")) => args.task = Task::Psci,
                 Some(("kiln.payload", "psci-reset")) => args.task = Task::PsciReset,
                 Some(("kiln.token", token)) => args.token = token,
@@ -44,6 +47,7 @@ mod tests {
     fn words_are_found_among_those_for_linux() {
         let args = BootArgs::parse("console=ttyAMA0 kiln.token=5eed kiln.payload=psci quiet");
         assert_eq!(args, BootArgs { task: Task::Psci, token: "5eed" });
+        assert_eq!(BootArgs::parse("kiln.payload=stay").task, Task::Stay);
         assert_eq!(BootArgs::parse("kiln.payload=psci kiln.payload=psci-reset").task, Task::PsciReset);
     }
 

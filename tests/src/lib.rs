@@ -5,6 +5,7 @@
 //!  Maker         an owner and a die: signs and seals, also what no honest release would
 //!  forge         changes a sealed image at a place that has a name
 //!  Device        fuses, boot slots, OS slots ──▶ boots in QEMU ──▶ emulator::Report
+//!  leak          looks for keys in memory
 //!  verdict       asserts the exact code, the stage that refused, and that nothing unverified ran
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod device;
 mod firmware;
 pub mod forge;
+pub mod leak;
 mod maker;
 pub mod verdict;
 

@@ -155,6 +155,16 @@ impl Maker {
         std::iter::once(&slot.bundle).chain(objects).map(|signed| self.seal_os_image(signed)).collect()
     }
 
+    /// Returns the key that the boot slots of this die are sealed under.
+    pub fn boot_key(&self) -> boot_crypto::Key {
+        self.secrets.boot_key()
+    }
+
+    /// Returns the key that the OS slots of this die are sealed under.
+    pub fn os_key(&self) -> boot_crypto::Key {
+        self.secrets.os_key()
+    }
+
     /// Seals a whole release for the OS slots of this die, as the release tools do.
     pub fn seal_release(&self, release: &OsRelease) -> Vec<u8> {
         release.seal_slot(&self.secrets.os_key()).expect("a release can be sealed")

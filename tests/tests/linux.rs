@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use emulator::{Machine, Outcome, Report};
+use emulator::{Machine, MachineConfig, Outcome, Report};
 use memory_map::qemu_virt::BOARD;
 use release::{Compression, Identity, OsParts, OsRelease};
 use store::Slot;
+use tests::leak::{Secret, find, keys_of_die, keys_of_slot, secure_ram};
 use tests::verdict::story;
 use tests::{Device, Firmware, Maker, TOKEN, VERSION, expectation};
 
@@ -16,6 +17,15 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// Boots Linux with an init that does what `then` says, and watches it.
 fn with_linux(then: &str, watch: impl FnOnce(&mut Machine)) {
+    with_linux_on(|config| config, then, |machine, _| watch(machine));
+}
+
+/// Does the same on a machine that is changed, and tells every key that the boot uses.
+fn with_linux_on(
+    change: fn(MachineConfig) -> MachineConfig,
+    then: &str,
+    watch: impl FnOnce(&mut Machine, &[Secret]),
+) {
     let (Some(kernel), Some(busybox)) = (std::env::var_os("KILN_KERNEL"), std::env::var_os("KILN_BUSYBOX"))
     else {
         let declared = std::env::var("KILN_LINUX").is_ok_and(|linux| linux == "absent");
@@ -38,10 +48,12 @@ fn with_linux(then: &str, watch: impl FnOnce(&mut Machine)) {
     let maker = Maker::development();
     let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0 };
     let release = OsRelease::sign(&maker.owner, &identity, parts).unwrap();
-    Device::new(&maker)
-        .boot_slot(Slot::A, maker.stage2())
-        .os_slot(Slot::A, maker.seal_release(&release))
-        .run(watch);
+    let (stage2, os) = (maker.stage2(), maker.seal_release(&release));
+    let mut secrets = keys_of_die(&maker);
+    secrets.extend(keys_of_slot(&stage2, &maker.boot_key()));
+    secrets.extend(keys_of_slot(&os, &maker.os_key()));
+    let device = Device::new(&maker).boot_slot(Slot::A, stage2).os_slot(Slot::A, os);
+    device.machine(change).run(|machine| watch(machine, &secrets));
 }
 
 #[track_caller]
@@ -72,5 +84,20 @@ fn it_reboots_and_is_verified_again() {
             assert_in_user_space(report);
         }
         assert_eq!(first.measurements, second.measurements);
+    });
+}
+
+#[test]
+fn no_key_of_the_boot_is_left_in_secure_memory_while_it_runs() {
+    // Linux leaves the third core to the monitor, through whose eyes secure RAM is read.
+    let three = |config: MachineConfig| config.cores(3);
+    with_linux_on(three, "stay maxcpus=2", |machine, secrets| {
+        assert_in_user_space(&machine.observe(&expectation()).unwrap());
+        let memory = secure_ram(machine, 2);
+        let code = Firmware::get().stage2.bytes[4096..4128].to_vec();
+        let canary = Secret { name: "canary".into(), bytes: code };
+        assert!(!find(&memory, &[canary]).is_empty(), "a canary in secure RAM is found");
+        assert!(secrets.len() > 7 * 10, "of every image: {}", secrets.len());
+        assert_eq!(find(&memory, secrets), Vec::<String>::new());
     });
 }

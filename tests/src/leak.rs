@@ -1,0 +1,273 @@
+//! Looks for keys in memory, in every form in which software is likely to leave one.
+
+use boot_crypto::labels;
+use boot_crypto::{GcmKey, Key, device_root, die_secret, rng_secret, storage_key, wrap_key};
+use emulator::Machine;
+use memory_map::Region;
+use memory_map::qemu_virt::SECURE_RAM;
+
+use crate::Maker;
+use crate::forge::Parts;
+
+/// The least part of a key that is looked for: an allocator that takes a block back writes over its beginning, and half
+/// a key is a leak too.
+const PART: usize = 16;
+
+/// Something that must not be found.
+pub struct Secret {
+    /// What it is, for whoever reads that it was found.
+    pub name: String,
+    /// Its bytes, [`PART`] or more.
+    pub bytes: Vec<u8>,
+}
+
+impl Secret {
+    fn new(name: impl Into<String>, bytes: &[u8]) -> Self {
+        Self { name: name.into(), bytes: bytes.to_vec() }
+    }
+}
+
+/// Returns every key of a die that a boot derives on the way to the operating system.
+pub fn keys_of_die(maker: &Maker) -> Vec<Secret> {
+    let die = &maker.die;
+    let silicon_secret = Key::new(die.silicon_secret);
+    let die_secret = die_secret(&silicon_secret);
+    let root = device_root(&die_secret, &Key::new(die.device_seed));
+    let storage = |label| storage_key(&root, label, &die.chip_id, die.owner_generation.into());
+    vec![
+        Secret::new("silicon secret", &die.silicon_secret),
+        Secret::new("device seed", &die.device_seed),
+        Secret::new("die secret", die_secret.expose()),
+        Secret::new("device root", root.expose()),
+        Secret::new("storage key of the boot slots", storage(labels::STORAGE_BOOT).expose()),
+        Secret::new("storage key of the OS slots", storage(labels::STORAGE_OS).expose()),
+        Secret::new("random secret", rng_secret(&root, &die.chip_id).expose()),
+    ]
+}
+
+/// Returns the keys of each image in a slot, which `kek` wraps: the wrapping key, the data key, and the round keys that
+/// AES makes of them, of which any two together are as good as the key.
+///
+/// # Panics
+/// If the images are not right.
+pub fn keys_of_slot(slot: &[u8], kek: &Key) -> Vec<Secret> {
+    let mut secrets = Vec::new();
+    for image in release::inspect_slot(slot).expect("a slot that is right") {
+        let name = image.kind.name();
+        let bytes = &slot[image.offset as usize..][..image.stored_bytes as usize];
+        let record = &bytes[Parts::of(bytes).sealing];
+        let salt = record[8..40].try_into().expect("a salt of 32 bytes");
+        let (wrapped, tag) = record[record.len() - 48..].split_at(32);
+        let wrapping_key = wrap_key(kek, salt);
+        let mut data_key = [0; 32];
+        data_key.copy_from_slice(wrapped);
+        let tag = tag.try_into().expect("a tag of 16 bytes");
+        GcmKey::new(&wrapping_key)
+            .open(&[0; 12], &image.digest, &mut data_key, tag)
+            .unwrap_or_else(|_| panic!("the data key of the {name} cannot be unwrapped"));
+        for (what, key) in [("wrapping", wrapping_key.expose()), ("data", &data_key)] {
+            secrets.push(Secret::new(format!("{what} key of the {name}"), key));
+            let round_keys = round_keys(key);
+            let pairs = round_keys[32..].chunks_exact(32).enumerate();
+            secrets.extend(pairs.map(|(n, pair)| {
+                let rounds = (2 * n + 2, 2 * n + 3);
+                Secret::new(format!("round keys {rounds:?} of the {what} key of the {name}"), pair)
+            }));
+        }
+    }
+    secrets
+}
+
+/// Stops the machine and reads secure RAM as `core` sees it, which must be at EL3: emulated memory is read through a
+/// core's own translation, and to all others this region does not exist.
+///
+/// # Panics
+/// If the emulator does not give it away.
+pub fn secure_ram(machine: &mut Machine, core: usize) -> Vec<u8> {
+    let region = SECURE_RAM;
+    saved(
+        machine,
+        "memsave",
+        region,
+        |file| serde_json::json!({"val": region.base, "size": region.size, "filename": file, "cpu-index": core}),
+    )
+}
+
+/// Stops the machine and reads normal memory.
+///
+/// # Panics
+/// If the emulator does not give it away.
+pub fn normal_ram(machine: &mut Machine, region: Region) -> Vec<u8> {
+    saved(
+        machine,
+        "pmemsave",
+        region,
+        |file| serde_json::json!({"val": region.base, "size": region.size, "filename": file}),
+    )
+}
+
+fn saved(
+    machine: &mut Machine,
+    command: &str,
+    region: Region,
+    arguments: impl FnOnce(&str) -> serde_json::Value,
+) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder for memory");
+    let file = folder.path().join("memory");
+    machine.qmp.execute("stop", serde_json::Value::Null).expect("the machine stops");
+    let name = file.to_str().expect("a path that is text");
+    machine.qmp.execute(command, arguments(name)).unwrap_or_else(|error| panic!("{command}: {error}"));
+    let memory = std::fs::read(&file).expect("memory was saved");
+    assert_eq!(memory.len() as u64, region.size);
+    memory
+}
+
+/// Finds `secrets` in `memory`: as they are, reversed, as hexadecimal digits and as base64, wholly or a part.
+pub fn find(memory: &[u8], secrets: &[Secret]) -> Vec<String> {
+    let patterns: Vec<(usize, &'static str, Vec<u8>)> = secrets
+        .iter()
+        .enumerate()
+        .flat_map(|(index, secret)| forms(&secret.bytes).into_iter().map(move |(form, it)| (index, form, it)))
+        .collect();
+    // All patterns are told apart by their first two bytes, so that memory is walked once.
+    let mut by_start = vec![Vec::new(); 1 << 16];
+    for pattern in &patterns {
+        assert!(pattern.2.len() >= PART && pattern.2.iter().any(|byte| *byte != pattern.2[0]));
+        by_start[usize::from(u16::from_le_bytes([pattern.2[0], pattern.2[1]]))].push(pattern);
+    }
+    let mut found = Vec::new();
+    for (at, start) in memory.windows(2).enumerate() {
+        for (index, form, bytes) in &by_start[usize::from(u16::from_le_bytes([start[0], start[1]]))] {
+            if memory[at..].starts_with(bytes) {
+                found.push(format!("{} {form} at offset {at:#x}", secrets[*index].name));
+            }
+        }
+    }
+    found
+}
+
+/// Returns what a secret looks like in each form.
+fn forms(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut forms = Vec::new();
+    for part in bytes.windows(PART).step_by(PART / 2) {
+        let mut reversed = part.to_vec();
+        reversed.reverse();
+        forms.push(("as it is", part.to_vec()));
+        forms.push(("reversed", reversed));
+    }
+    let digits = |upper: bool| -> Vec<u8> {
+        let digit = |byte: &u8| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
+        bytes.iter().map(digit).collect::<String>().into_bytes()
+    };
+    forms.push(("in hexadecimal", digits(false)));
+    forms.push(("in upper-case hexadecimal", digits(true)));
+    // Of bytes that precede it in the same text nothing is known: the first characters, which they share, are left out,
+    // and so are the last.
+    for before in 0..3 {
+        let text = base64(&[&vec![0; before][..], bytes].concat());
+        let from = (before * 8).div_ceil(6);
+        let to = (before + bytes.len()) * 8 / 6;
+        forms.push(("in base64", text[from..to].to_vec()));
+    }
+    forms
+}
+
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for three in bytes.chunks(3) {
+        let bits =
+            three.iter().enumerate().fold(0, |bits, (n, byte)| bits | u32::from(*byte) << (16 - 8 * n));
+        text.extend([18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize]));
+    }
+    text
+}
+
+/// Expands an AES-256 key (FIPS 197, section 5.2).
+fn round_keys(key: &[u8; 32]) -> Vec<u8> {
+    let mut words: Vec<[u8; 4]> = key.chunks_exact(4).map(|word| word.try_into().expect("4 bytes")).collect();
+    let mut constant = 1;
+    while words.len() < 60 {
+        let at = words.len();
+        let mut word = words[at - 1];
+        if at.is_multiple_of(8) {
+            word.rotate_left(1);
+            word = word.map(substituted);
+            word[0] ^= constant;
+            constant = doubled(constant);
+        } else if at % 8 == 4 {
+            word = word.map(substituted);
+        }
+        let before = words[at - 8];
+        words.push([0, 1, 2, 3].map(|n: usize| word[n] ^ before[n]));
+    }
+    words.concat()
+}
+
+const fn doubled(byte: u8) -> u8 {
+    (byte << 1) ^ if byte & 0x80 != 0 { 0x1B } else { 0 }
+}
+
+/// The S-box: the inverse in the field, then the affine transformation.
+fn substituted(byte: u8) -> u8 {
+    let product = |mut a: u8, mut b: u8| {
+        let mut sum = 0;
+        while b != 0 {
+            sum ^= if b & 1 != 0 { a } else { 0 };
+            a = doubled(a);
+            b >>= 1;
+        }
+        sum
+    };
+    let inverse = (0..=255).find(|other| product(byte, *other) == 1).unwrap_or(0);
+    (0..5).fold(0x63, |sum, turn| sum ^ inverse.rotate_left(turn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
+
+    #[test]
+    fn a_planted_secret_is_found_in_every_form() {
+        let hex: String = BYTES.iter().map(|byte| format!("{byte:02x}")).collect();
+        let reversed: Vec<u8> = BYTES.iter().rev().copied().collect();
+        let texts = [&b"x"[..], b"xy", b"xyz"].map(|before| base64(&[before, &BYTES, b"after"].concat()));
+        let mut planted = vec![
+            ("as it is", BYTES.to_vec()),
+            ("as it is", BYTES[16..].to_vec()),
+            ("reversed", reversed),
+            ("in upper-case hexadecimal", hex.to_uppercase().into_bytes()),
+            ("in hexadecimal", hex.into_bytes()),
+        ];
+        planted.extend(texts.map(|text| ("in base64", text)));
+        for (form, bytes) in planted {
+            for at in [0, 1, 4096 - bytes.len()] {
+                let mut memory = vec![0; 4096];
+                memory[at..at + bytes.len()].copy_from_slice(&bytes);
+                let found = find(&memory, &[Secret::new("canary", &BYTES)]);
+                assert!(found.iter().any(|line| line.starts_with(&format!("canary {form} at"))), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_is() {
+        let memory: Vec<u8> = (0..65536_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        assert_eq!(find(&memory, &[Secret::new("canary", &BYTES)]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn round_keys_are_those_of_the_standard() {
+        // FIPS 197, appendix A.3.
+        let key = [
+            0x60, 0x3D, 0xEB, 0x10, 0x15, 0xCA, 0x71, 0xBE, 0x2B, 0x73, 0xAE, 0xF0, 0x85, 0x7D, 0x77, 0x81,
+            0x1F, 0x35, 0x2C, 0x07, 0x3B, 0x61, 0x08, 0xD7, 0x2D, 0x98, 0x10, 0xA3, 0x09, 0x14, 0xDF, 0xF4,
+        ];
+        let expanded = round_keys(&key);
+        assert_eq!(expanded.len(), 240);
+        assert_eq!(expanded[32..36], [0x9B, 0xA3, 0x54, 0x11]);
+        assert_eq!(expanded[236..], [0x70, 0x6C, 0x63, 0x1E]);
+    }
+}
