@@ -20,4 +20,4 @@ pub use observe::{Expectation, FIRST_KERNEL_LINE, boot_and_observe};
 pub use qmp::{Event, Qmp};
 pub use report::{ImageEntry, MeasurementEntry, Outcome, Report, TimelineEntry};
 pub use terminal::{TerminalEnd, attach_terminal};
-pub use timeline::timeline_svg;
+pub use timeline::{End, Picture, timeline_svg};

@@ -1,4 +1,4 @@
-//! A boot as a picture: one lane for each stage, one bar for each step.
+//! A boot, or the provisioning of a device, as a picture: one lane for each stage, one bar for each step.
 
 use std::io;
 
@@ -25,12 +25,55 @@ const TITLE_CHARS: usize = 90;
 /// Most labels on the scale: the widest, `1000 ms`, takes 50 of the 77 px that each then has.
 const TICKS: u64 = 7;
 
-/// Draws the timeline of a report as an SVG document.
+/// Draws the timeline of a boot as an SVG document.
 pub fn timeline_svg(report: &Report) -> String {
-    let mut svg = Svg(Writer::new_with_indent(Vec::new(), b' ', 1));
-    // Writing to memory does not fail.
-    draw(&mut svg, report).unwrap_or_default();
-    String::from_utf8(svg.0.into_inner()).unwrap_or_default()
+    Picture::of(report).svg()
+}
+
+/// What a picture shows.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The heading.
+    pub title: String,
+    /// What else is to be known, in one line.
+    pub subtitle: String,
+    /// The bars, in lanes by their stage.
+    pub timeline: Vec<TimelineEntry>,
+    /// What the end of the last bar means, if it means anything.
+    pub end: Option<End>,
+}
+
+/// What the end of a picture is marked with.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// When it was, in microseconds.
+    pub at_us: u64,
+    /// What happened then; the time is added.
+    pub label: String,
+    /// Whether it is what nobody wanted.
+    pub bad: bool,
+}
+
+impl Picture {
+    fn of(report: &Report) -> Self {
+        let last = report.timeline.iter().map(|entry| entry.end_us).max().unwrap_or(0);
+        let at_us = report.reset_to_kernel_us.unwrap_or(last).max(last);
+        let (title, subtitle) = titles(report, at_us);
+        let end = match (&report.code, report.reset_to_kernel_us) {
+            (Some(code), _) => Some(End { at_us, label: format!("refused: {code}"), bad: true }),
+            (None, Some(_)) => Some(End { at_us, label: "guest entered".into(), bad: false }),
+            (None, None) => None,
+        };
+        Self { title, subtitle, timeline: report.timeline.clone(), end }
+    }
+
+    /// Draws it as an SVG document.
+    pub fn svg(&self) -> String {
+        let mut svg = Svg(Writer::new_with_indent(Vec::new(), b' ', 1));
+        // Writing to memory does not fail.
+        draw(&mut svg, self).unwrap_or_default();
+        String::from_utf8(svg.0.into_inner()).unwrap_or_default()
+    }
 }
 
 /// The steps of one stage, in their order.
@@ -59,21 +102,21 @@ fn colours(stage: &str) -> (&'static str, &'static str) {
     }
 }
 
-fn draw(svg: &mut Svg, report: &Report) -> io::Result<()> {
-    let lanes = lanes(&report.timeline);
-    let last = report.timeline.iter().map(|entry| entry.end_us).max().unwrap_or(0);
-    let end = report.reset_to_kernel_us.unwrap_or(last).max(last);
-    let scale = Scale { total: end.max(1) };
+fn draw(svg: &mut Svg, picture: &Picture) -> io::Result<()> {
+    let lanes = lanes(&picture.timeline);
+    let last = picture.timeline.iter().map(|entry| entry.end_us).max().unwrap_or(0);
+    let scale = Scale { total: picture.end.as_ref().map_or(last, |end| end.at_us.max(last)).max(1) };
     let body: f64 = lanes.iter().map(|lane| HEAD + ROW * lane.steps.len() as f64 + GAP).sum();
     let bottom = TOP + body.max(ROW);
     let height = bottom + 44.0;
 
     svg.open(WIDTH, height)?;
     svg.rect(0.0, 0.0, WIDTH, height, "#ffffff", 0.0)?;
-    let (title, subtitle) = titles(report, end);
-    svg.text(MARGIN, 38.0, &clip(&title, TITLE_CHARS), Text { size: 19, bold: true, ..Text::default() })?;
-    svg.text(MARGIN, 61.0, &clip(&subtitle, 140), Text { size: 12, fill: "#4a5568", ..Text::default() })?;
-    if report.timeline.is_empty() {
+    let title = clip(&picture.title, TITLE_CHARS);
+    svg.text(MARGIN, 38.0, &title, Text { size: 19, bold: true, ..Text::default() })?;
+    let subtitle = clip(&picture.subtitle, 140);
+    svg.text(MARGIN, 61.0, &subtitle, Text { size: 12, fill: "#4a5568", ..Text::default() })?;
+    if picture.timeline.is_empty() {
         svg.text(MARGIN, TOP, "No steps were recorded.", Text::default())?;
     }
 
@@ -94,7 +137,9 @@ fn draw(svg: &mut Svg, report: &Report) -> io::Result<()> {
         draw_lane(svg, lane, y, &scale)?;
         y += HEAD + ROW * lane.steps.len() as f64 + GAP;
     }
-    mark_end(svg, report, end, &scale, bottom)?;
+    if let Some(end) = &picture.end {
+        mark_end(svg, end, &scale, bottom)?;
+    }
     svg.close()
 }
 
@@ -120,17 +165,12 @@ fn draw_lane(svg: &mut Svg, lane: &Lane<'_>, top: f64, scale: &Scale) -> io::Res
     Ok(())
 }
 
-/// Marks where the boot left the stages, with a line over all lanes and a label above them.
-fn mark_end(svg: &mut Svg, report: &Report, end: u64, scale: &Scale, bottom: f64) -> io::Result<()> {
-    let (label, colour) = match (report.result, &report.code) {
-        (_, Some(code)) => (format!("refused: {code} at {}", duration(end)), "#c53030"),
-        (_, None) if report.reset_to_kernel_us.is_some() => {
-            (format!("guest entered at {}", duration(end)), "#1a202c")
-        }
-        _ => return Ok(()),
-    };
-    let x = scale.x(end);
+/// Marks the end, with a line over all lanes and a label above them.
+fn mark_end(svg: &mut Svg, end: &End, scale: &Scale, bottom: f64) -> io::Result<()> {
+    let colour = if end.bad { "#c53030" } else { "#1a202c" };
+    let x = scale.x(end.at_us);
     svg.line(x, TOP - 14.0, x, bottom, colour, 1.5)?;
+    let label = clip(&format!("{} at {}", end.label, duration(end.at_us)), NAME_CHARS);
     let text = Text { anchor: "end", size: 12, bold: true, fill: colour };
     svg.text(x.max(BARS_LEFT) + 2.0, TOP - 20.0, &label, text)
 }
