@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod disk;
+mod entropy;
+mod nor;
+mod otp;
+mod power;
+
+pub use disk::{Devices, Disk};
+pub use entropy::{Fault, Source};
+pub use nor::Nor;
+pub use otp::Otp;
+pub use power::{Power, Tear};
+
+use power::{Fate, Noise};

@@ -1,0 +1,158 @@
+//! The journal on a NOR flash that loses power.
+
+use hal::StorageMut;
+use memory_map::Region;
+use proptest::prelude::*;
+use sim::{Nor, Power, Tear};
+use store::{Journal, JournalError, MAX_ENTRY};
+
+const BLOCK: u64 = 4096;
+const REGION: Region = Region::new(BLOCK, 4 * BLOCK);
+
+type Entries = Vec<(u8, Vec<u8>)>;
+
+fn flash(power: &Power) -> Nor {
+    Nor::new(6 * BLOCK, BLOCK, power)
+}
+
+fn open(flash: &mut Nor) -> Result<(Journal, Entries), JournalError> {
+    let mut entries = Vec::new();
+    let journal = Journal::open(flash, REGION, &mut [0; MAX_ENTRY], |entry| {
+        entries.push((entry.kind, entry.payload.to_vec()));
+    })?;
+    assert_eq!(journal.entries() as usize, entries.len());
+    Ok((journal, entries))
+}
+
+fn filled(flash: &mut Nor, entries: &[(u8, Vec<u8>)]) {
+    let (mut journal, _) = open(flash).unwrap();
+    for (kind, payload) in entries {
+        journal.append(flash, *kind, payload).unwrap();
+    }
+}
+
+fn some() -> Entries {
+    vec![(1, vec![]), (2, vec![7; 44]), (3, vec![0xFF; 45]), (4, (0..=255).collect()), (5, vec![0; 1000])]
+}
+
+#[test]
+fn entries_are_read_back_in_their_order() {
+    let mut flash = flash(&Power::new());
+    assert_eq!(open(&mut flash).unwrap().1, []);
+    filled(&mut flash, &some());
+    assert_eq!(open(&mut flash).unwrap().1, some());
+    assert_eq!(flash.violations(), 0);
+    assert!(flash.bytes()[..BLOCK as usize].iter().all(|byte| *byte == 0xFF), "nothing outside the region");
+    Journal::erase(&mut flash, REGION).unwrap();
+    assert_eq!(open(&mut flash).unwrap().1, []);
+}
+
+/// At every operation, in every way: what was appended before the cut is there, the entry that was being appended is
+/// there or not, and the journal goes on.
+#[test]
+fn a_cut_at_any_operation_costs_at_most_the_entry_that_was_being_written() {
+    let (mut cuts, mut torn) = (0, 0);
+    for tear in Tear::ALL {
+        for operation in 0.. {
+            let power = Power::new();
+            let mut flash = flash(&power);
+            let (mut journal, _) = open(&mut flash).unwrap();
+            power.restore();
+            power.cut_at(operation, tear);
+            let whole = some()
+                .iter()
+                .take_while(|(kind, payload)| journal.append(&mut flash, *kind, payload).is_ok())
+                .count();
+            if !power.is_off() {
+                break;
+            }
+            power.restore();
+            cuts += 1;
+
+            let (mut journal, entries) = open(&mut flash).unwrap();
+            assert!(entries.len() == whole || entries.len() == whole + 1, "{tear:?} at {operation}");
+            assert_eq!(entries, some()[..entries.len()]);
+            torn += u32::from(entries.len() == whole);
+            for (kind, payload) in &some()[entries.len()..] {
+                journal.append(&mut flash, *kind, payload).unwrap();
+            }
+            assert_eq!(open(&mut flash).unwrap().1, some(), "{tear:?} at {operation}");
+            assert_eq!(flash.violations(), 0, "{tear:?} at {operation}");
+        }
+    }
+    assert!(cuts > 80 && torn > 40, "{cuts} cuts, {torn} of them cost an entry");
+}
+
+#[test]
+fn an_entry_that_was_altered_with_more_behind_it_is_refused() {
+    let mut flash = flash(&Power::new());
+    filled(&mut flash, &some());
+    let last = 4 * 64 + 320; // where the last entry starts: 64, 64, 128 and 320 bytes lie before it
+    for at in (0..last).step_by(7) {
+        let mut altered = flash.clone();
+        altered.bytes_mut()[BLOCK as usize + at] ^= 1;
+        match open(&mut altered) {
+            Err(JournalError::Damaged { .. }) => {}
+            // Bytes between two entries belong to none.
+            Ok((_, entries)) => assert_eq!(entries, some(), "byte {at}"),
+            Err(error) => panic!("byte {at}: {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn more_than_one_torn_entry_of_junk_is_refused() {
+    let mut flash = flash(&Power::new());
+    flash.bytes_mut()[BLOCK as usize..3 * BLOCK as usize].fill(0x5A);
+    assert_eq!(open(&mut flash).err(), Some(JournalError::Damaged { offset: BLOCK }));
+}
+
+#[test]
+fn a_full_journal_and_an_entry_that_is_too_long_are_refused() {
+    let mut flash = flash(&Power::new());
+    let (mut journal, _) = open(&mut flash).unwrap();
+    let long = vec![1; MAX_ENTRY + 1];
+    assert_eq!(journal.append(&mut flash, 1, &long), Err(JournalError::TooLong { found: MAX_ENTRY + 1 }));
+    for _ in 0..3 {
+        journal.append(&mut flash, 1, &long[..MAX_ENTRY]).unwrap();
+    }
+    assert_eq!(journal.append(&mut flash, 1, &long[..MAX_ENTRY]), Err(JournalError::Full));
+    journal.append(&mut flash, 1, &long[..100]).unwrap();
+    assert_eq!(open(&mut flash).unwrap().1.len(), 4);
+}
+
+#[test]
+fn a_region_that_leaves_the_flash_or_cuts_a_block_is_refused() {
+    let mut flash = flash(&Power::new());
+    for region in [Region::new(5 * BLOCK, 2 * BLOCK), Region::new(BLOCK, BLOCK + 64), Region::new(1, BLOCK)] {
+        let opened = Journal::open(&mut flash, region, &mut [0; MAX_ENTRY], |_| ());
+        assert_eq!(opened.err(), Some(JournalError::Region { region }));
+    }
+}
+
+#[test]
+fn a_flash_that_does_not_take_an_entry_is_found_out() {
+    let mut flash = flash(&Power::new());
+    let (mut journal, _) = open(&mut flash).unwrap();
+    flash.write(BLOCK, &[0; 4]).unwrap();
+    let outcome = journal.append(&mut flash, 1, b"entry");
+    assert_eq!(outcome, Err(JournalError::ReadBack { offset: BLOCK }));
+}
+
+proptest! {
+    #[test]
+    fn junk_never_panics_and_a_journal_that_opens_goes_on(
+        junk in prop::collection::vec(any::<u8>(), 0..600),
+        at in 0..4000_usize,
+    ) {
+        let mut flash = flash(&Power::new());
+        filled(&mut flash, &some());
+        flash.bytes_mut()[BLOCK as usize + at..][..junk.len()].copy_from_slice(&junk);
+        if let Ok((mut journal, before)) = open(&mut flash)
+            && journal.append(&mut flash, 9, b"more").is_ok()
+        {
+            let after = open(&mut flash).unwrap().1;
+            prop_assert_eq!(after.len(), before.len() + 1);
+        }
+    }
+}
