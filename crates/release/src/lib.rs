@@ -49,6 +49,7 @@ pub use otp_file::{OtpFile, fuse_word_offset};
 pub use owner::{Identity, Owner, Profile, RoleKey, STAGE_CHUNK};
 pub use owner_files::OwnerKeys;
 pub use package::{ContentKey, PackageFacts, PackageParts, PackageRelease};
+pub use package_files::read_secret;
 pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;

@@ -35,7 +35,7 @@ struct FactsFile {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyFile {
-    owner_root: String,
+    root_digest: String,
     provisioning_key_tag: String,
     secured_floors: [u8; ROLES as usize],
     production_floors: [u8; ROLES as usize],
@@ -56,7 +56,7 @@ impl PackageFacts {
             stage1_measurement: hex(&self.stage1_measurement),
             stage2_measurement: hex(&self.stage2_measurement),
             fuses: PolicyFile {
-                owner_root: hex(&policy.root_digest),
+                root_digest: hex(&policy.root_digest),
                 provisioning_key_tag: hex(&policy.provisioning_key_tag),
                 secured_floors: policy.secured_floors,
                 production_floors: policy.production_floors,
@@ -85,7 +85,7 @@ impl PackageFacts {
             stage1_measurement: digest("stage1_measurement", &file.stage1_measurement)?,
             stage2_measurement: digest("stage2_measurement", &file.stage2_measurement)?,
             policy: FusePolicy {
-                root_digest: digest("owner_root", &file.fuses.owner_root)?,
+                root_digest: digest("root_digest", &file.fuses.root_digest)?,
                 provisioning_key_tag: digest("provisioning_key_tag", &file.fuses.provisioning_key_tag)?,
                 secured_floors: file.fuses.secured_floors,
                 production_floors: file.fuses.production_floors,
@@ -136,7 +136,7 @@ impl PackageRelease {
             facts: PackageFacts::read(folder)?,
             stage1: files::read(&folder.join(STAGE1))?,
             package: files::read(&folder.join(PACKAGE))?,
-            provisioning_key: read_key(&folder.join(PROVISIONING_KEY))?,
+            provisioning_key: read_secret(&folder.join(PROVISIONING_KEY))?,
         })
     }
 }
@@ -156,7 +156,7 @@ impl ContentKey {
     /// # Errors
     /// A file that cannot be read, or holds no key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        read_key(path).map(Self)
+        read_secret(path).map(Self)
     }
 }
 
@@ -165,7 +165,11 @@ fn write_key(path: &Path, key: &Key) -> Result<(), Error> {
     files::write_new(path, text.as_bytes(), Readers::Owner)
 }
 
-fn read_key(path: &Path) -> Result<Key, Error> {
+/// Reads a provisioning key or a content key from its file: 64 hex digits.
+///
+/// # Errors
+/// A file that cannot be read, or holds no key.
+pub fn read_secret(path: &Path) -> Result<Key, Error> {
     let text = files::read_text(path)?;
     let key = unhex(text.trim_end()).map(Key::new);
     key.ok_or_else(|| Error::SecretFile { path: path.into() })

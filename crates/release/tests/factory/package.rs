@@ -107,7 +107,7 @@ fn a_release_file_that_is_not_exactly_right_is_refused_with_the_reason() {
         ("\"board\"", "\"bored\"", "bored"),
         ("\"version\": \"1.2.3\"", "\"version\": \"1.2\"", "MAJOR.MINOR.PATCH"),
         ("\"package_id\": \"", "\"package_id\": \"0", "`package_id` is no digest"),
-        ("\"owner_root\": \"", "\"owner_root\": \"0", "`owner_root` is no digest"),
+        ("\"root_digest\": \"", "\"root_digest\": \"0", "`root_digest` is no digest"),
         ("\"release\": \"a test\"", "\"release\": 7", "expected a string"),
         ("}\n}", "}", "EOF"),
     ] {

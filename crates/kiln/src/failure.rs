@@ -1,0 +1,119 @@
+//! Why a command failed, and what to do about it.
+
+use fail_code::FailCode;
+use serde_json::json;
+use std::fmt;
+use std::io::ErrorKind;
+
+/// A failure: the cause, the stable code where there is one, and the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    cause: String,
+    code: Option<FailCode>,
+    cure: Option<String>,
+}
+
+impl Failure {
+    /// Makes a failure that has no code.
+    pub fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { cause: cause.into(), code: None, cure: Some(cure.into()) }
+    }
+
+    /// Prints the failure: as text on stderr, or as JSON on stdout.
+    pub fn print(&self, json: bool) {
+        if json {
+            let code = self.code.map(|code| format!("K{:04}", code.number()));
+            let name = self.code.map(FailCode::name);
+            let object = json!({
+                "result": "failed", "cause": self.cause, "code": code, "name": name, "cure": self.cure,
+            });
+            println!("{object:#}");
+            return;
+        }
+        eprintln!("error: {self}");
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)?;
+        if let Some(code) = self.code {
+            write!(f, "\n  code  K{:04} {}", code.number(), code.name())?;
+        }
+        if let Some(cure) = &self.cure {
+            write!(f, "\n  cure  {cure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<release::Error> for Failure {
+    fn from(error: release::Error) -> Self {
+        let code = error.code();
+        let cure = cure(&error).map(String::from).or_else(|| code.map(|code| code.cure().into()));
+        Self { cause: error.to_string(), code, cure }
+    }
+}
+
+/// Returns what to do about an error, where that says more than the code's own cure.
+fn cure(error: &release::Error) -> Option<&'static str> {
+    use release::Error as E;
+    Some(match error {
+        E::Write { error, .. } if error.kind() == ErrorKind::AlreadyExists => {
+            "Nothing is ever written over: choose another place, or remove what is there."
+        }
+        E::Write { .. } => "Make the folder writable, or choose another place.",
+        E::Read { error, .. } if error.kind() == ErrorKind::NotFound => {
+            "Look at the path, and whether the step that makes the file was run."
+        }
+        E::Read { .. } => "Make the file readable, or write it again if it is too short.",
+        E::NoSigner { .. } | E::RoleMissing { .. } => {
+            "Take keys that hold all roles: `kiln owner` makes them."
+        }
+        E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
+        E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
+        E::ReleaseFile { .. } => {
+            "Take the folder as `kiln package` wrote it, with a matching release of Kiln."
+        }
+        E::ReleaseMixed { .. } => {
+            "Take the whole folder as `kiln package` wrote it: its files belong together."
+        }
+        E::RollbackIndexTooHigh { .. } => {
+            "Choose a rollback index of at most 64; it counts up once for each fix."
+        }
+        E::DieUnlocked { .. } => "Reject the die: its vendor rows could still be burned.",
+        E::Elf { .. } => "Give the stage as the ELF file that the linker wrote.",
+        E::TooLarge { .. } => "Make it smaller: the memory map in docs/ says what has room where.",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_failure_with_a_code_takes_its_cure_from_the_code() {
+        let error = release::Error::FlashNotClear { path: "flash0.img".into(), offset: 0x20_0000 };
+        let failure = Failure::from(error);
+        assert_eq!(failure.code, Some(FailCode::FlashNotClear));
+        assert_eq!(failure.cure.as_deref(), Some(FailCode::FlashNotClear.cure()));
+        assert!(failure.cause.contains("flash0.img") && failure.cause.contains("0x200000"));
+    }
+
+    #[test]
+    fn failures_of_files_say_what_to_do() {
+        for kind in [ErrorKind::AlreadyExists, ErrorKind::NotFound, ErrorKind::PermissionDenied] {
+            for make in [
+                |path, error| release::Error::Read { path, error },
+                |path, error| release::Error::Write { path, error },
+            ] {
+                let failure = Failure::from(make("x".into(), io::Error::from(kind)));
+                assert!(failure.cure.is_some_and(|cure| cure.ends_with('.')), "{kind}");
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the command `kiln` does, as a library: the developer's tool shares parts of it.
+//!
+//! ```text
+//!  owner           keys of a demonstration owner                    ─┐
+//!  package         firmware and system ──▶ encrypted package         ├ release engineer
+//!  verify          what a device would make of a package            ─┘
+//!  fabricate       a blank die; models the silicon vendor           ─┐
+//!  preprovision    burns it for the owner, writes the package       ─┴ whom the owner trusts with dies
+//!  explain         a refusal code ──▶ cause and cure
+//!  completions     for the shell
+//! ```
+//!
+//! Progress and questions go to stderr, results to stdout; with `--json` a result, or a failure, is one JSON object
+//! there. The exit status is 0, or 1 for a failure, or 2 for a command line that is not understood.
+#![forbid(unsafe_code)]
+
+mod burn;
+mod completions;
+pub mod explain;
+mod fabricate;
+mod failure;
+mod output;
+mod owner;
+mod package;
+mod verify;
+
+pub use failure::Failure;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Takes devices from blank silicon to closed production devices.
+///
+/// Every command explains itself with --help. `kiln explain CODE` tells the cause and the cure of a refusal.
+#[derive(Parser, Debug)]
+#[command(name = "kiln", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Owner(owner::Owner),
+    Package(Box<package::Package>),
+    Verify(verify::Verify),
+    Fabricate(fabricate::Fabricate),
+    Preprovision(burn::Preprovision),
+    Explain(explain::Explain),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command, prints its result or its failure, and returns the exit status.
+    pub fn run(&self) -> ExitCode {
+        let (json, result) = match &self.command {
+            Command::Owner(command) => (command.json, command.run()),
+            Command::Package(command) => (command.json, command.run()),
+            Command::Verify(command) => (command.json, command.run()),
+            Command::Fabricate(command) => (command.json, command.run()),
+            Command::Preprovision(command) => (command.json, command.run()),
+            Command::Explain(command) => (command.json, command.run("kiln")),
+            Command::Completions(command) => (false, command.run()),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                failure.print(json);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound_and_explains_itself() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut looked_at = 0;
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at >= 30, "only {looked_at} arguments were looked at");
+        cli.debug_assert();
+    }
+}

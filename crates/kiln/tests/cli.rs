@@ -1,0 +1,289 @@
+//! The command as people and machines use it.
+
+use object::elf::{EM_AARCH64, ET_EXEC, FileFlags, OsAbi, PF_R, PF_X, PT_LOAD};
+use object::write::elf::{FileHeader, ProgramHeader, Writer};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder in which the command runs, with firmware in it.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        desk.put("stage0.bin", b"stage0 of a test");
+        desk.put("stage1.elf", &elf(&[1; 5000]));
+        desk.put("stage2.elf", &elf(&[2; 5000]));
+        desk.put("Image", &[3; 9000]);
+        desk.put("board.dtb", &[4; 500]);
+        desk
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs `kiln`; nobody is there to answer a question.
+    fn run(&self, line: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(line.split_whitespace())
+            .current_dir(self.0.path())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that succeeds, and returns what it prints on stdout.
+    #[track_caller]
+    fn good(&self, line: &str) -> String {
+        let output = self.run(line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "kiln {line}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that fails, and returns what it prints on stderr; stdout stays empty.
+    #[track_caller]
+    fn bad(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert_eq!(output.status.code(), Some(1), "kiln {line}");
+        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn good_json(&self, line: &str) -> Value {
+        let object: Value = serde_json::from_str(&self.good(&format!("{line} --json"))).unwrap();
+        assert_eq!(object["result"], "ok", "{object}");
+        object
+    }
+
+    /// Makes an owner, a package and a blank device.
+    fn prepare(&self) {
+        self.good("owner keys");
+        self.good(&format!("{PACKAGE} --content-key content.key package"));
+        self.good(FABRICATE);
+    }
+}
+
+const PACKAGE: &str = "package --owner keys --stage1 stage1.elf --stage2 stage2.elf --kernel Image \
+    --device-tree board.dtb --cmdline quiet --release-version 1.2.3 --name test --rollback-index 2";
+const FABRICATE: &str = "fabricate --stage0 stage0.bin --vendor vendor device";
+const PREPROVISION: &str = "preprovision --package package device";
+
+/// An executable of one segment, at the address of a stage.
+fn elf(code: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(object::Endianness::Little, true, &mut bytes);
+    writer.reserve_file_header();
+    writer.reserve_program_headers(1);
+    let offset = writer.reserve(code.len() as u64, 16);
+    let load = memory_map::qemu_virt::STAGE_RUN.base;
+    let header = FileHeader {
+        os_abi: OsAbi(0),
+        abi_version: 0,
+        e_type: ET_EXEC,
+        e_machine: EM_AARCH64,
+        e_entry: load,
+        e_flags: FileFlags(0),
+    };
+    writer.write_file_header(&header).unwrap();
+    writer.write_align_program_headers();
+    writer.write_program_header(&ProgramHeader {
+        p_type: PT_LOAD,
+        p_flags: PF_R | PF_X,
+        p_offset: offset,
+        p_vaddr: load,
+        p_paddr: load,
+        p_filesz: code.len() as u64,
+        p_memsz: code.len() as u64,
+        p_align: 16,
+    });
+    writer.pad_until(offset);
+    writer.write(code);
+    bytes
+}
+
+#[test]
+fn a_die_goes_from_blank_to_secured() {
+    let desk = Desk::new();
+    let owner = desk.good_json("owner keys");
+    let package = desk.good_json(&format!("{PACKAGE} --content-key content.key package"));
+    assert_eq!(package["package_id"].as_str().unwrap().len(), 64);
+    let verified = desk.good_json("verify package --content-key content.key");
+    assert_eq!(verified["package_id"], package["package_id"]);
+    assert_eq!(verified["owner_root"], owner["root_digest"]);
+    assert_eq!(verified["objects_opened"], 5);
+    assert_eq!(verified["objects"][0], "package 1.2.3");
+
+    let die = desk.good_json(FABRICATE);
+    assert_eq!(die["lifecycle"], "blank");
+    let done = desk.good_json(&format!("{PREPROVISION} --yes"));
+    assert_eq!(done["lifecycle"], "secured");
+    assert_eq!(done["chip_id"], die["chip_id"]);
+    let rows = done["rows_burned"].as_array().unwrap();
+    for row in [
+        "Lifecycle",
+        "DebugLock",
+        "OwnerRoot0",
+        "OwnerRoot3",
+        "ProvisioningKey",
+        "FloorProvision",
+        "BootPolicy",
+    ] {
+        assert!(rows.contains(&row.into()), "{row}: {rows:?}");
+    }
+    assert_eq!(rows.len(), 9, "{rows:?}");
+    assert_eq!(done["fuse_digest"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn fuses_are_not_burned_unasked() {
+    let desk = Desk::new();
+    desk.prepare();
+    let before = fs::read(desk.path("device/flash0.img")).unwrap();
+    let said = desk.bad(PREPROVISION);
+    assert!(said.contains("lifecycle blank → secured") && said.contains("--yes"), "{said}");
+    assert!(fs::read(desk.path("device/flash0.img")).unwrap() == before);
+}
+
+#[test]
+fn a_refusal_has_its_cause_its_code_and_its_cure() {
+    let desk = Desk::new();
+    desk.prepare();
+    desk.good(&format!("{PREPROVISION} --yes"));
+    let said = desk.bad(&format!("{PREPROVISION} --yes"));
+    for words in
+        ["error: the die is not blank: it is secured", "  code  K1300 die-not-blank", "  cure  Only a die"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let output = desk.run(&format!("{PREPROVISION} --yes --json"));
+    assert_eq!(output.status.code(), Some(1));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&object["result"], &object["code"]), (&"failed".into(), &"K1300".into()));
+    assert_eq!(object["name"], "die-not-blank");
+    assert!(object["cure"].as_str().unwrap().starts_with("Only a die"));
+    desk.good(&format!("{PREPROVISION} --yes --resume"));
+}
+
+#[test]
+fn a_written_flash_is_refused_with_its_file_and_place() {
+    let desk = Desk::new();
+    desk.prepare();
+    let mut flash = fs::read(desk.path("device/flash1.img")).unwrap();
+    flash[0x1234] = 0;
+    desk.put("device/flash1.img", &flash);
+    let said = desk.bad(&format!("{PREPROVISION} --yes"));
+    assert!(said.contains("flash1.img is not erased: something is written at 0x1234"), "{said}");
+    assert!(said.contains("K1301 flash-not-clear"), "{said}");
+}
+
+#[test]
+fn nothing_is_ever_written_over() {
+    let desk = Desk::new();
+    desk.prepare();
+    for line in ["owner keys", FABRICATE, &format!("{PACKAGE} --content-key other.key package")] {
+        let said = desk.bad(line);
+        assert!(said.contains("Nothing is ever written over"), "{line}: {said}");
+    }
+    assert!(desk.bad(&format!("{PACKAGE} --content-key content.key other")).contains("content.key"));
+    desk.good("verify package --content-key content.key");
+}
+
+#[test]
+fn the_content_key_does_not_go_to_the_factory() {
+    let desk = Desk::new();
+    desk.good("owner keys");
+    for key in ["package/content.key", "./package/../package/k", "package/a/b"] {
+        let said = desk.bad(&format!("{PACKAGE} --content-key {key} package"));
+        assert!(said.contains("would lie in the package's folder"), "{key}: {said}");
+        assert!(!desk.path("package").exists());
+    }
+    desk.good(&format!("{PACKAGE} --content-key content.key package"));
+    let key = fs::read_to_string(desk.path("content.key")).unwrap();
+    let mut files = 0;
+    for file in fs::read_dir(desk.path("package")).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(64).any(|window| window == key.trim().as_bytes()));
+        files += 1;
+    }
+    assert_eq!(files, 4);
+}
+
+#[test]
+fn a_lot_can_have_a_second_package_for_the_same_dies() {
+    let desk = Desk::new();
+    desk.prepare();
+    let line = format!("{PACKAGE} --content-key 2.key --provisioning-key package/provisioning.key second");
+    desk.good(&line);
+    let key = |package: &str| fs::read_to_string(desk.path(package).join("provisioning.key")).unwrap();
+    assert_eq!(key("package"), key("second"));
+    let said = desk.bad("verify package --content-key 2.key");
+    assert!(said.contains("K0400 key-unwrap"), "{said}");
+}
+
+#[test]
+fn mistakes_are_named_with_what_mends_them() {
+    let desk = Desk::new();
+    desk.prepare();
+    desk.put("text", b"not an executable");
+    let stage1 = PACKAGE.replace("stage1.elf", "text");
+    for (line, words) in [
+        (format!("{stage1} --content-key x p"), "text: "),
+        (PACKAGE.replace("Image", "missing") + " --content-key x p", "cannot read missing"),
+        (PACKAGE.replace("keys", "nobody") + " --content-key x p", "owner-root.key.pem"),
+        (PACKAGE.replace("index 2", "index 65") + " --content-key x p", "at most 64"),
+        ("verify device".into(), "release.json"),
+        ("verify package --content-key text".into(), "text holds no key of 64 hex digits"),
+        ("preprovision --yes --package package nowhere".into(), "nowhere/flash0.img"),
+        ("explain K9999".into(), "`kiln explain` lists them all"),
+        ("explain die-not-blnk".into(), "Did you mean K1300 die-not-blank"),
+    ] {
+        let said = desk.bad(&line);
+        assert!(said.contains(words) && said.contains("\n  cure  "), "{line}: {said}");
+    }
+    assert!(!desk.path("p").exists() && !desk.path("x").exists());
+}
+
+#[test]
+fn a_code_is_explained_in_every_form() {
+    let desk = Desk::new();
+    for code in ["K1300", "1300", "die-not-blank"] {
+        let text = desk.good(&format!("explain {code}"));
+        assert!(
+            text.starts_with("K1300 die-not-blank\n  cause  the die is not blank\n  cure   Only"),
+            "{text}"
+        );
+    }
+    let list: Value = serde_json::from_str(&desk.good("explain --json")).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), fail_code::FailCode::ALL.len());
+}
+
+#[test]
+fn every_shell_gets_completions() {
+    let desk = Desk::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let text = desk.good(&format!("completions {shell}"));
+        for word in ["preprovision", "fabricate", "package", "content-key"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn a_device_folder_is_what_the_emulator_expects() {
+    let desk = Desk::new();
+    desk.good(FABRICATE);
+    for (name, size) in [("flash0.img", 64 << 20), ("flash1.img", 64 << 20), ("disk.img", 320 << 20)] {
+        let path = Path::new("device").join(name);
+        assert_eq!(fs::metadata(desk.path("").join(path)).unwrap().len(), size, "{name}");
+    }
+}
