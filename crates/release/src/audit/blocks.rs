@@ -1,8 +1,10 @@
 //! Ciphertext that two devices share.
 
-use crate::{DeviceFiles, Error, inspect_slot};
+use crate::{DeviceFiles, Error, files};
 use memory_map::{Region, qemu_virt};
-use sealed_image::Header;
+use sealed_image::host::Inspected;
+use sealed_image::{Header, MAX_METADATA, PAYLOAD_ALIGN};
+use std::path::Path;
 
 /// Length of a block of the cipher, in bytes.
 const BLOCK: usize = 16;
@@ -33,29 +35,37 @@ pub struct Payload {
 ///
 /// # Errors
 /// Files that cannot be read; a place that holds something else than images.
-pub fn payloads(files: &DeviceFiles) -> Result<Vec<Payload>, Error> {
+pub fn payloads(device: &DeviceFiles) -> Result<Vec<Payload>, Error> {
     let mut all = Vec::new();
     for (name, region) in FLASH0 {
-        add(&mut all, name, &files.read_flash0(region)?)?;
+        let start = region.base - qemu_virt::FLASH0.base;
+        add(&mut all, name, &device.flash0(), Region::new(start, region.size))?;
     }
     for (name, region) in DISK {
-        add(&mut all, name, &files.read_disk(region)?)?;
+        add(&mut all, name, &device.disk(), region)?;
     }
     Ok(all)
 }
 
-fn add(all: &mut Vec<Payload>, place: &str, slot: &[u8]) -> Result<(), Error> {
-    let images = match inspect_slot(slot) {
-        Err(Error::SlotEmpty) => return Ok(()),
-        images => images?,
-    };
-    for image in images {
-        let (offset, end) = (image.offset as usize, (image.offset + image.stored_bytes) as usize);
-        let header =
-            Header::parse(&slot[offset..]).map_err(|error| Error::Image { offset: image.offset, error })?;
-        let start = offset + header.payload_offset as usize;
-        let name = format!("{} in {place}", image.kind.name());
-        all.push(Payload { name, bytes: slot[start..end].to_vec() });
+/// Adds the payloads of the images in a region of a file. Reads no more than they take.
+fn add(all: &mut Vec<Payload>, place: &str, path: &Path, region: Region) -> Result<(), Error> {
+    let mut at = region.base;
+    while at < region.end() {
+        let offset = at - region.base;
+        let metadata = files::read_at(path, at, u64::from(MAX_METADATA).min(region.end() - at))?;
+        if matches!(metadata.first(), Some(0 | 0xFF)) {
+            break;
+        }
+        let wrong = |error| Error::Image { offset, error };
+        let image = Inspected::of(&metadata).map_err(wrong)?;
+        let header = Header::parse(&metadata).map_err(wrong)?;
+        if !region.contains(at, image.image_len) {
+            return Err(Error::SlotTruncated { offset });
+        }
+        let start = at + u64::from(header.payload_offset);
+        let bytes = files::read_at(path, start, header.payload_len)?;
+        all.push(Payload { name: format!("{} in {place}", image.manifest.kind.name()), bytes });
+        at += image.image_len.next_multiple_of(u64::from(PAYLOAD_ALIGN));
     }
     Ok(())
 }
@@ -76,10 +86,12 @@ pub struct BlockComparison {
 /// Compares every whole 16-byte block of `a` with every one of `b`, wherever they lie.
 pub fn compare_blocks(a: &[Payload], b: &[Payload]) -> BlockComparison {
     let mut comparison = BlockComparison::default();
-    let mut known: Vec<[u8; BLOCK]> = Vec::new();
+    let mut known: Vec<u128> = Vec::new();
     for payload in a {
-        known.extend(payload.bytes.as_chunks().0.iter().filter(|block| **block != ERASED));
-        comparison.erased[0] += payload.bytes.as_chunks::<BLOCK>().0.len();
+        let blocks = payload.bytes.as_chunks().0;
+        let written = blocks.iter().filter(|block| **block != ERASED);
+        known.extend(written.map(|block| u128::from_ne_bytes(*block)));
+        comparison.erased[0] += blocks.len();
     }
     comparison.compared[0] = known.len();
     comparison.erased[0] -= known.len();
@@ -91,7 +103,7 @@ pub fn compare_blocks(a: &[Payload], b: &[Payload]) -> BlockComparison {
                 continue;
             }
             comparison.compared[1] += 1;
-            if known.binary_search(block).is_ok() {
+            if known.binary_search(&u128::from_ne_bytes(*block)).is_ok() {
                 comparison.shared += 1;
                 comparison.first.get_or_insert_with(|| (payload.name.clone(), BLOCK * number));
             }
