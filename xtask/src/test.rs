@@ -12,9 +12,9 @@ use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
 use crate::{debian, exec, firmware, workspace};
 
-/// The independent COSE library that checks Kiln's signatures, and the CBOR library that it was written for: later
-/// ones give it tuples where it expects lists.
-const COSE_LIBRARY: [&str; 2] = ["pycose==1.1.0", "cbor2==5.7.1"];
+/// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
+/// ones give it tuples where it expects lists), and one that holds messages against their CDDL.
+const LIBRARIES: [&str; 3] = ["pycose==1.1.0", "cbor2==5.7.1", "zcbor==0.9.1"];
 
 /// Builds the firmware, checks it, and runs all tests: on the host and in the emulator.
 ///
@@ -72,29 +72,29 @@ impl Test {
     }
 }
 
-/// Returns a Python that has the COSE library, in an environment of its own.
+/// Returns a Python that has the libraries, in an environment of its own.
 fn python() -> Result<PathBuf> {
     let folder = workspace::kiln_dir().join("venv");
     let python = folder.join("bin/python");
-    if has_library(&python) {
+    if has_libraries(&python) {
         return Ok(python);
     }
-    let step = Step::start("installing an independent COSE library");
+    let step = Step::start("installing independent COSE and CDDL libraries");
     exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(COSE_LIBRARY))
-        .context("pip cannot install it: is the network up?")?;
-    if !has_library(&python) {
-        bail!("{} was installed but does not load", COSE_LIBRARY.join(" with "));
+    exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(LIBRARIES))
+        .context("pip cannot install them: is the network up?")?;
+    if !has_libraries(&python) {
+        bail!("{} were installed but do not load", LIBRARIES.join(" with "));
     }
-    step.done(&COSE_LIBRARY.join(" with "));
+    step.done(&LIBRARIES.join(" with "));
     Ok(python)
 }
 
-fn has_library(python: &Path) -> bool {
-    let program = "import sys, pycose; from importlib.metadata import version
+fn has_libraries(python: &Path) -> bool {
+    let program = "import sys, pycose, zcbor; from importlib.metadata import version
 sys.exit(any(version(name) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
     let mut command = Command::new(python);
-    command.args(["-c", program]).args(COSE_LIBRARY);
+    command.args(["-c", program]).args(LIBRARIES);
     command.output().is_ok_and(|output| output.status.success())
 }
 
