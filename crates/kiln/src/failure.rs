@@ -57,6 +57,22 @@ impl From<release::Error> for Failure {
     }
 }
 
+impl From<station::Error> for Failure {
+    fn from(error: station::Error) -> Self {
+        use station::Error as E;
+        let cure = match &error {
+            E::Read { .. } => "Look at the path, and make the file readable.",
+            E::Write { .. } => "Make the folder writable, or choose another place.",
+            E::Credential { .. } => "Take the files as the authority wrote them for this station.",
+            E::Url { .. } => "Give an address such as https://authority.example:8443.",
+            E::LotName { .. } => "Give the name of the lot as the authority lists it.",
+            E::Link { .. } => "Look at the cable, at who may open the port, and at the way it is given.",
+            E::Twice { .. } => "Give each device a name and a link of its own.",
+        };
+        Self::new(error.to_string(), cure)
+    }
+}
+
 /// Returns what to do about an error, where that says more than the code's own cure.
 fn cure(error: &release::Error) -> Option<&'static str> {
     use release::Error as E;

@@ -76,6 +76,8 @@ impl Desk {
 const PACKAGE: &str = "package --owner keys --stage1 stage1.elf --stage2 stage2.elf --kernel Image \
     --device-tree board.dtb --cmdline quiet --release-version 1.2.3 --name test --rollback-index 2";
 const FABRICATE: &str = "fabricate --stage0 stage0.bin --vendor vendor device";
+const STATION: &str = "station --device d1=unix:none --authority https://localhost:1 --lot lot --ca ca.pem \
+    --certificate station.pem --key station.key.pem";
 const PREPROVISION: &str = "preprovision --package package device";
 
 /// An executable of one segment, at the address of a stage.
@@ -244,6 +246,7 @@ fn mistakes_are_named_with_what_mends_them() {
         ("verify device".into(), "release.json"),
         ("verify package --content-key text".into(), "text holds no key of 64 hex digits"),
         ("preprovision --yes --package package nowhere".into(), "nowhere/flash0.img"),
+        (STATION.into(), "cannot read ca.pem"),
         ("explain K9999".into(), "`kiln explain` lists them all"),
         ("explain die-not-blnk".into(), "Did you mean K1300 die-not-blank"),
     ] {
@@ -272,7 +275,7 @@ fn every_shell_gets_completions() {
     let desk = Desk::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let text = desk.good(&format!("completions {shell}"));
-        for word in ["preprovision", "fabricate", "package", "content-key"] {
+        for word in ["preprovision", "fabricate", "station", "package", "content-key"] {
             assert!(text.contains(word), "{shell}: {word}");
         }
     }

@@ -1,14 +1,18 @@
-//! Makes what a device boots: signed payloads, sealed images, OS slots, flash and disk images.
+//! Makes what a device boots and is provisioned with: signed payloads, sealed images, packages, dies, flash and disk.
 //!
 //! ```text
 //!  Owner (roles' keys + certificates) ── sign ──▶ SignedPayload / OsRelease      once for each release
 //!  DieSecrets (or another key)        ── seal ──▶ sealed image / OS slot         anew for every place it lies in
+//!  PackageRelease::make               ── both ──▶ package + content key          once for each lot
+//!  SiliconVendor, fabricate           ── model ─▶ blank die                      what a silicon vendor does
+//!  preprovision                       ── burn ──▶ die in Secured, package on its storage
 //!  FlashLayout, write_disk            ── place ─▶ flash0, disk
 //!  inspect, open_boot_slot, open_os_slot          what a slot holds; what a device would make of it
+//!  audit                                          what storage must not show
 //! ```
 //!
 //! A [`Profile`] decides about the published test keys: `Development` uses them, `Production` refuses every
-//! one of them by value, whatever it is called.
+//! one of them by value, whatever it is called. Packages and pre-provisioning are always `Production`.
 #![forbid(unsafe_code)]
 
 pub mod audit;
