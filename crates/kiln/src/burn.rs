@@ -2,7 +2,7 @@
 
 use crate::{Failure, output};
 use clap::Args;
-use lifecycle::{Fuses, Row};
+use lifecycle::{Fuses, Lifecycle, Row};
 use release::{DeviceFiles, PackageRelease, Start, hex, preprovision};
 use serde_json::json;
 use std::path::PathBuf;
@@ -34,16 +34,15 @@ impl Preprovision {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let files = DeviceFiles::new(&self.device);
         let release = PackageRelease::read(&self.package)?;
-        let state = match Fuses::read_lifecycle(&files.otp()?) {
-            Ok(state) => state.name(),
-            Err(_) => "unknown",
-        };
-        let what = format!(
-            "Burns the die of {} for the owner {}: lifecycle {state} → secured.",
-            self.device.display(),
-            hex(&release.facts.policy.root_digest)
-        );
-        output::confirm(&what, "burn", self.yes)?;
+        // A die that is refused anyway is not worth a question.
+        if self.resume || Fuses::read_lifecycle(&files.otp()?) == Ok(Lifecycle::Blank) {
+            let what = format!(
+                "Burns the die of {} for the owner {}: lifecycle blank → secured.",
+                self.device.display(),
+                hex(&release.facts.policy.root_digest)
+            );
+            output::confirm(&what, "burn", self.yes)?;
+        }
         let start = if self.resume { Start::Interrupted } else { Start::Blank };
         let done = preprovision(&files, &release, start)?;
         let rows: Vec<_> =

@@ -161,7 +161,8 @@ fn a_refusal_has_its_cause_its_code_and_its_cure() {
     let desk = Desk::new();
     desk.prepare();
     desk.good(&format!("{PREPROVISION} --yes"));
-    let said = desk.bad(&format!("{PREPROVISION} --yes"));
+    let said = desk.bad(PREPROVISION);
+    assert!(!said.contains("→"), "nobody is asked about a die that is refused: {said}");
     for words in
         ["error: the die is not blank: it is secured", "  code  K1300 die-not-blank", "  cure  Only a die"]
     {
