@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod closing;
 pub mod device_tree;
 pub mod kernel_image;
 pub mod load;

@@ -73,7 +73,9 @@ pub fn build() -> Result<Firmware> {
 /// # Errors
 /// If the control does not build, or passes the check.
 pub fn panic_control() -> Result<()> {
-    let control = program(STAGE0, &["--features", CONTROL_FEATURE], "stage0-control-panic")?;
+    let [bin, name, dashes, room] = roomy();
+    let more = [&bin, &name, "--features", CONTROL_FEATURE, &dashes, &room];
+    let control = linked("rustc", STAGE0, &more, "stage0-control-panic")?;
     let report = panic_check::check(&fs::read(&control.elf)?)?;
     let Some(found) = report.violations.first() else {
         bail!("the control, a stage0 with an `unwrap` in it, passed the panic check: the check is broken");
@@ -90,13 +92,18 @@ pub fn panic_control() -> Result<()> {
 pub fn build_to_measure() -> Result<[Program; 3]> {
     tools::prepare(&[Tool::RustTarget])?;
     fs::create_dir_all(workspace::build_dir())?;
-    let room = board::STAGE0_EXECUTABLE.end();
-    let roomy = ["--bin", STAGE0, "--", &format!("-Clink-arg=--defsym=ROM_END={room:#x}")];
+    let roomy = roomy();
     Ok([
-        linked("rustc", STAGE0, &roomy, "stage0-to-measure")?,
+        linked("rustc", STAGE0, &roomy.each_ref().map(String::as_str), "stage0-to-measure")?,
         linked("build", STAGE2, &[], STAGE2)?,
         linked("build", PAYLOAD, &[], PAYLOAD)?,
     ])
+}
+
+/// Returns the arguments of `cargo rustc` that link a stage0 which may be larger than its ROM.
+fn roomy() -> [String; 4] {
+    let room = board::STAGE0_EXECUTABLE.end();
+    ["--bin".into(), STAGE0.into(), "--".into(), format!("-Clink-arg=--defsym=ROM_END={room:#x}")]
 }
 
 fn program(package: &'static str, features: &[&str], output: &str) -> Result<Program> {

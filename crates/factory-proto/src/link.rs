@@ -10,9 +10,11 @@
 //! the same answer to the same question.
 
 mod ask;
+mod exchange;
 mod receive;
 
 pub use ask::{Answer, Asker, Question};
+pub use exchange::Patience;
 pub use receive::Receiver;
 
 use crate::{Error, Message};

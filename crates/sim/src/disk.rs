@@ -10,10 +10,8 @@ const SECTOR: u64 = 512;
 pub struct Disk {
     /// What a reader sees: everything written.
     seen: Vec<u8>,
-    /// What is durable.
-    durable: Vec<u8>,
-    /// First bytes of sectors that were written since the last flush.
-    pending: Vec<usize>,
+    /// Where a sector was written since the last flush, and what is durable there.
+    pending: Vec<(usize, [u8; SECTOR as usize])>,
     power: Power,
 }
 
@@ -21,7 +19,7 @@ impl Disk {
     /// Makes a disk with this content, whole sectors.
     pub fn new(content: Vec<u8>, power: &Power) -> Self {
         assert!((content.len() as u64).is_multiple_of(SECTOR), "a disk is made of whole sectors");
-        Self { seen: content.clone(), durable: content, pending: Vec::new(), power: power.clone() }
+        Self { seen: content, pending: Vec::new(), power: power.clone() }
     }
 
     /// Returns the content, after a power cut what is durable.
@@ -29,25 +27,19 @@ impl Disk {
         &self.seen
     }
 
-    /// Returns the content, for an adversary who has the disk in his hands. What he writes is durable.
+    /// Changes the content, for an adversary who has the disk in his hands. What he writes is durable.
     pub fn change(&mut self, change: impl FnOnce(&mut [u8])) {
         change(&mut self.seen);
-        self.durable.clone_from(&self.seen);
         self.pending.clear();
-    }
-
-    fn sector(at: usize) -> std::ops::Range<usize> {
-        at..at + SECTOR as usize
     }
 
     /// Power fails: of what was not flushed, each sector is there or not.
     fn lose(&mut self, mut keep: impl FnMut() -> bool) {
-        for at in std::mem::take(&mut self.pending) {
-            if keep() {
-                self.durable[Self::sector(at)].copy_from_slice(&self.seen[Self::sector(at)]);
+        for (at, durable) in std::mem::take(&mut self.pending).into_iter().rev() {
+            if !keep() {
+                self.seen[at..at + durable.len()].copy_from_slice(&durable);
             }
         }
-        self.seen.clone_from(&self.durable);
     }
 }
 
@@ -85,8 +77,11 @@ impl StorageMut for Disk {
         for (at, sector) in (offset as usize..).step_by(SECTOR as usize).zip(bytes.chunks(SECTOR as usize)) {
             let fate = self.power.operation();
             if fate != Fate::Off {
-                self.seen[Self::sector(at)].copy_from_slice(sector);
-                self.pending.push(at);
+                let place = &mut self.seen[at..at + sector.len()];
+                let mut durable = [0; SECTOR as usize];
+                durable.copy_from_slice(place);
+                place.copy_from_slice(sector);
+                self.pending.push((at, durable));
             }
             match fate {
                 Fate::Done => {}
@@ -104,7 +99,7 @@ impl StorageMut for Disk {
         let error = WriteError { offset: 0 };
         match self.power.operation() {
             Fate::Done => {
-                self.lose(|| true);
+                self.pending.clear();
                 Ok(())
             }
             Fate::Torn(tear, mut noise) => {

@@ -1,0 +1,251 @@
+//! Closing on models of flash and disk, against an authority on the other end of the line.
+
+use super::*;
+use boot_crypto::EcKey;
+use boot_crypto::host::Es256Key;
+use boot_info::{Statement, Subject};
+use factory_proto::authority::Authority;
+use factory_proto::link::encode;
+use memory_map::MIB;
+use memory_map::qemu_virt::{BOARD, DISK_MIN, FLASH_BLOCK};
+use sealed_image::host::{Signer, certify, encode_grant};
+use sealed_image::{Grant, KindSet, MAX_BOARDS, Role, Root, Version};
+use sim::{Disk, Nor, Power, Tear};
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+const INSTALL: [u8; 32] = [0x11; 32];
+const CHIP: [u8; 16] = [0x22; 16];
+const CERTIFICATE: &[u8] = b"the device's certificate";
+
+fn root() -> Es256Key {
+    Es256Key::from_scalar(&[0x31; 32]).unwrap()
+}
+
+fn roots() -> [Root; 1] {
+    [Root { digest: root().public_key().thumbprint(), revoked: false }]
+}
+
+fn authority(role: Role) -> Authority {
+    let key = Es256Key::from_scalar(&[0x32; 32]).unwrap();
+    let mut boards = [""; MAX_BOARDS];
+    boards[0] = BOARD;
+    let grant = Grant {
+        role,
+        key: key.public_key(),
+        kinds: KindSet::default(),
+        boards,
+        min_version: Version::MIN,
+        max_version: Version::MAX,
+    };
+    let certificate = certify(&root(), &encode_grant(&grant)).unwrap();
+    Authority::new(&root().public_key(), certificate, Box::new(key))
+}
+
+fn release() -> Vec<u8> {
+    authority(Role::Authority).release(&INSTALL, &CHIP, &[CERTIFICATE]).unwrap()
+}
+
+fn evidence() -> Evidence {
+    let statement = Statement {
+        lifecycle: lifecycle::Lifecycle::Production.codeword(),
+        measurement: [3; 32],
+        fuse_digest: [4; 32],
+        subject: Subject::Install(INSTALL),
+    };
+    let die_key = EcKey::from_scalar(&[5; 32]).unwrap();
+    Evidence { statement: statement.sign(&die_key), fuse_facts: [6; _], install: INSTALL }
+}
+
+/// A clock of 1000 Hz that goes on by one whenever it is looked at.
+struct Ticking(Cell<u64>);
+
+impl Clock for Ticking {
+    fn now(&self) -> u64 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+    fn hz(&self) -> u64 {
+        1000
+    }
+}
+
+/// A station that answers each proof with the same message.
+struct Station {
+    answer: Option<(Message, Vec<u8>)>,
+    receiver: factory_proto::link::Receiver,
+    arriving: VecDeque<u8>,
+    proofs: Vec<Vec<u8>>,
+}
+
+impl Console for Station {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if let Some(frame) = self.receiver.push(*byte) {
+                assert_eq!(frame.message, Message::ClosingProof);
+                if let Some((message, body)) = &self.answer {
+                    self.arriving.extend(encode(*message, frame.seq, body).unwrap());
+                }
+                self.proofs.push(frame.body);
+            }
+        }
+    }
+}
+
+impl Receive for Station {
+    fn receive(&mut self) -> Option<u8> {
+        self.arriving.pop_front()
+    }
+}
+
+fn ask(answer: Option<(Message, Vec<u8>)>) -> (Result<Vec<u8>, Error>, Vec<Vec<u8>>) {
+    let mut station =
+        Station { answer, receiver: Default::default(), arriving: VecDeque::new(), proofs: Vec::new() };
+    let trust = Trust { board: BOARD, roots: &roots(), refuse_test_keys: true };
+    let outcome = prove(&evidence(), &CHIP, &trust, &mut station, &Ticking(Cell::new(0)));
+    (outcome, station.proofs)
+}
+
+#[test]
+fn the_proof_carries_the_evidence_and_the_release_is_returned_as_it_came() {
+    let sent = release();
+    let (outcome, proofs) = ask(Some((Message::Release, sent.clone())));
+    assert_eq!(outcome, Ok(sent));
+    let proof = ClosingProof::decode(&proofs[0]).unwrap();
+    assert_eq!((proof.install, proof.chip_id), (&INSTALL, &CHIP));
+    assert_eq!(proof.statement, evidence().statement.as_bytes());
+    assert_eq!(proof.fuse_facts, evidence().fuse_facts);
+}
+
+#[test]
+fn a_release_that_the_authority_did_not_sign_for_this_device_is_refused() {
+    let authority_role = authority(Role::Authority);
+    let bad = [
+        authority_role.release(&[0x12; 32], &CHIP, &[CERTIFICATE]).unwrap(),
+        authority_role.release(&INSTALL, &[0x23; 16], &[CERTIFICATE]).unwrap(),
+        authority(Role::Os).release(&INSTALL, &CHIP, &[CERTIFICATE]).unwrap(),
+        authority_role.receipt(&INSTALL, &[0; 32]).unwrap(),
+    ];
+    for message in bad {
+        let (outcome, _) = ask(Some((Message::Release, message)));
+        assert_eq!(outcome.map_err(|error| error.code()), Err(FailCode::CertificateInvalid));
+    }
+    let (junk, _) = ask(Some((Message::Release, b"junk".to_vec())));
+    assert_eq!(junk.map_err(|error| error.code()), Err(FailCode::AnswerMalformed));
+}
+
+#[test]
+fn silence_and_a_refusal_end_the_wait_with_their_codes() {
+    let (silent, proofs) = ask(None);
+    assert_eq!(silent.map_err(|error| error.code()), Err(FailCode::NoAnswer));
+    assert!(proofs.len() >= 9, "asked {} times", proofs.len());
+    let refusal = factory_proto::Refusal::new(FailCode::InstallUnknown, "").encode();
+    let (refused, proofs) = ask(Some((Message::Refusal, refusal)));
+    assert_eq!(refused.map_err(|error| error.code()), Err(FailCode::InstallUnknown));
+    assert_eq!(proofs.len(), 1);
+}
+
+/// An image without a meaningful content.
+fn image(fill: u8) -> Vec<u8> {
+    let header = Header {
+        delegation_len: 100,
+        manifest_len: 100,
+        sealing_len: 100,
+        chunk_count: 3,
+        payload_offset: 4096,
+        payload_len: 150_000,
+    };
+    let mut image = vec![fill; 4096 + 150_000];
+    image[..HEADER_BYTES].copy_from_slice(&header.encode());
+    image
+}
+
+/// A device as stage1 leaves it.
+fn device(power: &Power) -> (Nor, Disk) {
+    let mut flash = Nor::new(10 * MIB, FLASH_BLOCK, power);
+    let mut put = |region: Region, bytes: &[u8]| {
+        flash.bytes_mut()[region.base as usize..][..bytes.len()].copy_from_slice(bytes);
+    };
+    put(BOOT_SLOT_B, &image(1));
+    put(BOOT_STAGING, &image(2));
+    put(JOURNAL, &[0x5A; 100_000]);
+    put(CLOSING_STATE, &ClosingState::encode(&INSTALL));
+    let mut content = vec![0; DISK_MIN as usize];
+    content[PACKAGE.base as usize..][..1_000_000].fill(0xA5);
+    (flash, Disk::new(content, power))
+}
+
+fn part(storage: &[u8], region: Region) -> &[u8] {
+    &storage[region.base as usize..region.end() as usize]
+}
+
+fn closing_state(flash: &Nor) -> ClosingState {
+    ClosingState::parse(part(flash.bytes(), CLOSING_STATE).first_chunk().unwrap()).unwrap()
+}
+
+fn assert_settled(flash: &Nor, disk: &Disk) {
+    let erased = |region| part(flash.bytes(), region).iter().all(|byte| *byte == 0xFF);
+    assert!(part(flash.bytes(), BOOT_SLOT_B).starts_with(&image(2)));
+    assert!(erased(BOOT_STAGING) && erased(JOURNAL));
+    assert!(part(disk.bytes(), PACKAGE).iter().all(|byte| *byte == 0));
+    let (len, message) = part(flash.bytes(), CERTIFICATES).split_first_chunk().unwrap();
+    let message = &message[..u32::from_le_bytes(*len) as usize];
+    let trust = Trust { board: BOARD, roots: &roots(), refuse_test_keys: true };
+    let kept = verify_release::<Es256>(message, &trust, &INSTALL, &CHIP).unwrap();
+    assert_eq!(kept.certificates, [CERTIFICATE]);
+    assert_eq!(closing_state(flash), ClosingState { install: INSTALL, acknowledged: true });
+}
+
+#[test]
+fn everything_that_the_factory_needed_is_gone_and_the_backup_slot_holds_the_second_copy() {
+    let (mut flash, mut disk) = device(&Power::new());
+    settle(&release(), &mut flash, Some(&mut disk)).unwrap();
+    assert_settled(&flash, &disk);
+    assert_eq!(flash.violations(), 0);
+}
+
+/// At operations all over the run, in every way: the device is pending until the end, and the next try ends it.
+#[test]
+fn a_power_cut_anywhere_is_made_good_by_the_next_boot() {
+    let power = Power::new();
+    let (mut flash, mut disk) = device(&power);
+    let release = release();
+    settle(&release, &mut flash, Some(&mut disk)).unwrap();
+    let operations = power.operations();
+    assert!(operations > 2000);
+
+    // Every operation on flash, and samples of the many that clear the package.
+    let package = PACKAGE.size / 512;
+    let mut cuts = 0;
+    for tear in Tear::ALL {
+        let mut at = 0;
+        while at < operations {
+            let power = Power::new();
+            let (mut flash, mut disk) = device(&power);
+            power.cut_at(at, tear);
+            assert!(settle(&release, &mut flash, Some(&mut disk)).is_err(), "{tear:?} at {at}");
+            power.restore();
+            let done = closing_state(&flash).acknowledged;
+            assert!(!done || at + 1 >= operations - 1, "{tear:?} at {at}: acknowledged too early");
+            settle(&release, &mut flash, Some(&mut disk))
+                .unwrap_or_else(|e| panic!("{tear:?} at {at}: {e:?}"));
+            assert_settled(&flash, &disk);
+            cuts += 1;
+            at += operations / 30 + at % 3;
+            if at > package && at < operations - 200 {
+                at = at.max(operations - 200);
+            }
+        }
+    }
+    assert!(cuts > 100, "{cuts} cuts");
+}
+
+#[test]
+fn junk_in_the_waiting_place_is_refused_while_slot_b_holds_no_image() {
+    let (mut flash, mut disk) = device(&Power::new());
+    flash.bytes_mut()[BOOT_STAGING.base as usize] ^= 1;
+    flash.bytes_mut()[BOOT_SLOT_B.base as usize..][..HEADER_BYTES].fill(0xFF);
+    assert_eq!(settle(&release(), &mut flash, Some(&mut disk)), Err(Error::Staging));
+    assert!(!closing_state(&flash).acknowledged);
+    assert_eq!(settle(&release(), &mut flash, None::<&mut Disk>), Err(Error::NoDisk));
+}
