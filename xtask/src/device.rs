@@ -1,11 +1,12 @@
-//! A development device: a folder with the files of its flash banks and its disk, and what is known of them.
+//! A device: a folder with the files of its flash banks and its disk, and what is known of them.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use emulator::{Expectation, MachineConfig, Outcome};
+use lifecycle::{Fuses, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt as board;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ pub struct Facts {
     pub format: u32,
     /// The board's name.
     pub board: String,
-    /// The lifecycle of the die.
+    /// The lifecycle of the die, when this was written.
     pub lifecycle: String,
     /// The die's id, in hex.
     pub chip_id: String,
@@ -38,9 +39,20 @@ pub struct Facts {
     pub memory_mib: u32,
     /// Number of cores.
     pub cores: u32,
+    /// The package that a factory made it from; a development device is made from none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
-/// A development device.
+impl Facts {
+    fn write(&self, folder: &Path) -> Result<()> {
+        let file = folder.join("device.json");
+        fs::write(&file, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// A device.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// Its folder.
@@ -81,23 +93,35 @@ impl Device {
         Ok(Some(Self { folder, facts }))
     }
 
-    /// Writes the device `name` as a whole: a reader sees the old one or the new one, never a mixture.
+    /// Writes the device `name` with this storage.
     ///
     /// # Errors
     /// If the folder cannot be written.
     pub fn write(name: &str, storage: &Storage, facts: Facts) -> Result<Self> {
+        Self::create(name, facts, |folder, _| {
+            fs::write(folder.join("flash0.img"), &storage.flash0)?;
+            fs::write(folder.join("flash1.img"), vec![0xFF; board::FLASH1.size as usize])?;
+            let (slot_a, slot_b) = (&storage.os_slot_a, &storage.os_slot_b);
+            Ok(release::write_disk(&folder.join("disk.img"), Some(slot_a), Some(slot_b))?)
+        })
+    }
+
+    /// Makes the device `name` as a whole: a reader sees the old one or the new one, never a mixture. `make` puts its
+    /// files into a folder, and may add to what is known of it.
+    ///
+    /// # Errors
+    /// If `make` fails or the folder cannot be written; the old device is then as it was.
+    pub fn create(
+        name: &str,
+        mut facts: Facts,
+        make: impl FnOnce(&Path, &mut Facts) -> Result<()>,
+    ) -> Result<Self> {
         let folder = workspace::device_dir(checked(name)?);
         let parent = folder.parent().context("a device lies in a folder")?;
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
-        fs::write(new.path().join("flash0.img"), &storage.flash0)?;
-        fs::write(new.path().join("flash1.img"), vec![0xFF; board::FLASH1.size as usize])?;
-        release::write_disk(
-            &new.path().join("disk.img"),
-            Some(&storage.os_slot_a),
-            Some(&storage.os_slot_b),
-        )?;
-        fs::write(new.path().join("device.json"), serde_json::to_vec_pretty(&facts)?)?;
+        make(new.path(), &mut facts)?;
+        facts.write(new.path())?;
         // A folder cannot replace one that holds files, so the old one steps aside first.
         let old = tempfile::Builder::new().prefix(".old-").tempdir_in(parent)?;
         if folder.exists() {
@@ -105,6 +129,53 @@ impl Device {
         }
         fs::rename(new.path(), &folder)?;
         Ok(Self { folder, facts })
+    }
+
+    /// Tells whether its die is a development die, as it was when the device was made.
+    pub fn is_development(&self) -> bool {
+        self.facts.lifecycle == Lifecycle::Development.name()
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> String {
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Returns the lifecycle that is fused now.
+    ///
+    /// # Errors
+    /// If the fuses cannot be read.
+    pub fn fused_lifecycle(&self) -> Result<Lifecycle> {
+        Fuses::read_lifecycle(&self.otp()?).map_err(|error| anyhow!("the device's fuses: {}", error.code()))
+    }
+
+    /// Counts the fuse rows in which anything is burned, apart from those that the vendor burns.
+    ///
+    /// # Errors
+    /// If the fuses cannot be read.
+    pub fn fuse_rows_burned(&self) -> Result<usize> {
+        let otp = self.otp()?;
+        let burned =
+            |row: &&Row| otp.words().get(row.words()).is_some_and(|words| words.iter().any(|it| *it != 0));
+        let rows = Row::ALL.iter().filter(|row| !matches!(row, Row::ChipId | Row::SiliconSecret));
+        Ok(rows.filter(burned).count())
+    }
+
+    /// Remembers the lifecycle.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set_lifecycle(&self, lifecycle: Lifecycle) -> Result<()> {
+        Facts { lifecycle: lifecycle.name().into(), ..self.facts.clone() }.write(&self.folder)
+    }
+
+    /// Reads its fuses.
+    ///
+    /// # Errors
+    /// If the file of its flash is too short.
+    pub fn otp(&self) -> Result<OtpImage> {
+        let bank = self.read_flash0(board::OTP.base - board::FLASH0.base, board::OTP.size)?;
+        Ok(OtpImage::from_flash(&bank))
     }
 
     /// Returns the machine that this device is.

@@ -1,10 +1,10 @@
-//! What `flash` writes: everything signed by the published test owner and sealed for one development die; and the
-//! way back, with the device's own verification.
+//! What lies on a development device: everything signed by the published test owner and sealed for one die; and the way
+//! back from what lies on any device, with the device's own verification.
 
-use anyhow::{Context as _, Result, bail};
-use lifecycle::{Die, Fuses, Lifecycle, OtpImage};
+use anyhow::{Context as _, Result, anyhow, bail};
+use lifecycle::{Die, Fuses, Lifecycle, OtpImage, RootSlot};
 use memory_map::qemu_virt as board;
-use release::{Compression, DieSecrets, FlashLayout, Identity, OsParts, OsRelease, Owner, test_keys};
+use release::{Compression, DieSecrets, FlashLayout, Identity, OsParts, OsRelease, Profile, test_keys};
 
 use crate::device::{Device, Storage};
 use crate::firmware::Firmware;
@@ -44,10 +44,8 @@ impl DevelopmentDie {
     /// # Errors
     /// If its fuses cannot be read, or it is no development die.
     pub fn of(device: &Device) -> Result<Self> {
-        let bank = device.read_flash0(board::OTP.base - board::FLASH0.base, board::OTP.size)?;
-        let otp = OtpImage::from_flash(&bank);
-        let fuses =
-            Fuses::read(&otp).map_err(|error| anyhow::anyhow!("the device's fuses: {}", error.code()))?;
+        let otp = device.otp()?;
+        let fuses = read(&otp)?;
         if fuses.lifecycle() != LIFECYCLE {
             bail!("the device's die is {}, not {}", fuses.lifecycle().name(), LIFECYCLE.name());
         }
@@ -62,6 +60,26 @@ impl DevelopmentDie {
     fn secrets(&self) -> Result<DieSecrets> {
         Ok(test_keys::die(self.chip_id)?)
     }
+}
+
+fn read(otp: &OtpImage) -> Result<Fuses> {
+    Fuses::read(otp).map_err(|error| anyhow!("the device's fuses: {}", error.code()))
+}
+
+/// Returns the keys that a device derives for its storage, and the digest of its owner's root key. The emulator's
+/// host can read what a real die would keep to itself.
+fn keys(device: &Device) -> Result<(DieSecrets, [u8; 32])> {
+    let fuses = read(&device.otp()?)?;
+    let seed = fuses.device_seed().context("the device has not been provisioned to the end")?;
+    let root = fuses.roots().iter().find_map(|slot| match slot {
+        RootSlot::Active(digest) => Some(*digest),
+        _ => None,
+    });
+    // Development dies hold published secrets.
+    let profile = if fuses.lifecycle() == LIFECYCLE { Profile::Development } else { Profile::Production };
+    let (silicon, generation) = (fuses.silicon_secret().expose(), fuses.owner_generation());
+    let secrets = DieSecrets::new(profile, silicon, seed.expose(), *fuses.chip_id(), generation)?;
+    Ok((secrets, root.context("the device has no owner")?))
 }
 
 /// Signs everything and seals it for `die`, each copy under keys of its own.
@@ -119,9 +137,7 @@ impl Plain {
     /// # Errors
     /// If an object is not signed or not encrypted, or would be refused for any other reason.
     pub fn open(device: &Device) -> Result<Self> {
-        let die = DevelopmentDie::of(device)?;
-        let (secrets, owner): (DieSecrets, Owner) = (die.secrets()?, test_keys::owner()?);
-        let root = owner.root_digest();
+        let (secrets, root) = keys(device)?;
         let mut stage2 = Vec::new();
         for slot in [board::BOOT_SLOT_B, board::BOOT_SLOT_A] {
             let slot = device.read_flash0(slot.base - board::FLASH0.base, slot.size)?;

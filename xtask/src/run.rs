@@ -14,7 +14,7 @@ use crate::progress::Step;
 use crate::tools::{self, Tool};
 use crate::workspace::{self, DEFAULT_DEVICE};
 
-/// Boots a device; makes the default one first if there is none.
+/// Boots a device; makes the default one first if there is none, with a development die.
 ///
 /// By default your terminal is the device's console: Ctrl-A X leaves it, everything else goes to the device.
 /// With `--headless` the boot is watched instead, and the exit status is 0 only if it ends as asked for.
@@ -109,7 +109,10 @@ impl Run {
                 if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(" or ")) };
             bail!("there is no device `{0}`.{hint} `cargo xtask flash --device {0}` makes it", self.device);
         }
-        eprintln!("There is no device yet: making the default one.");
-        Flash::default().make()
+        eprintln!(
+            "There is no device yet: making the default one, with a development die. `cargo xtask flash` makes one \
+             with keys of its own."
+        );
+        Flash::default().make_development()
     }
 }

@@ -16,7 +16,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Returns the folder that holds all that `cargo xtask` makes and fetches; deleting it loses nothing that
-/// cannot be made again, except the development devices.
+/// cannot be made again, except devices and the keys of the demonstration factory.
 pub fn kiln_dir() -> PathBuf {
     root().join("target/kiln")
 }
@@ -26,7 +26,12 @@ pub fn build_dir() -> PathBuf {
     kiln_dir().join("build")
 }
 
-/// Returns the folder of the development device `name`.
+/// Returns the folder of the demonstration factory: owner, vendor, packages, authority.
+pub fn factory_dir() -> PathBuf {
+    kiln_dir().join("factory")
+}
+
+/// Returns the folder of the device `name`.
 pub fn device_dir(name: &str) -> PathBuf {
     kiln_dir().join("devices").join(name)
 }

@@ -1,73 +1,23 @@
-//! `cargo xtask flash`: makes a development device and boots it.
+//! A development device: its fuses hold published test keys, and no factory is needed.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Result, bail};
 use memory_map::qemu_virt as board;
 
+use super::{Flash, random};
 use crate::device::{self, Device, Facts};
 use crate::images::DevelopmentDie;
-use crate::input::{self, CMDLINE, InputArgs};
 use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
-use crate::workspace::{self, DEFAULT_DEVICE};
-use crate::{boot_report, digest, firmware, images};
-
-/// Makes a development device and boots it to Linux.
-///
-/// Builds the firmware, fetches Debian's kernel and busybox, signs and encrypts everything for the device's die,
-/// writes flash and disk, and boots. The die is a Development die: its fuses hold published test keys, and no
-/// production tool or device accepts what is made here. Flashing a device again keeps its die.
-#[derive(Args, Clone, Debug)]
-pub struct Flash {
-    /// The device to write
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_DEVICE)]
-    device: String,
-    /// Take a new die instead of the one that the device has
-    #[arg(long)]
-    new: bool,
-    /// What to boot
-    #[command(flatten)]
-    input: InputArgs,
-    /// DRAM in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=8192))]
-    memory: u32,
-    /// Number of cores
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
-    cores: u32,
-    /// Write what happened to FILE as JSON, and a picture of the timeline next to it
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// How long the boot may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    timeout: u64,
-}
-
-impl Default for Flash {
-    fn default() -> Self {
-        Self {
-            device: DEFAULT_DEVICE.into(),
-            new: false,
-            input: InputArgs { cmdline: CMDLINE.into(), ..InputArgs::default() },
-            memory: 512,
-            cores: 2,
-            report: None,
-            timeout: 60,
-        }
-    }
-}
+use crate::workspace;
+use crate::{boot_report, digest, firmware, images, input};
 
 impl Flash {
-    /// Runs the command; `Ok(false)` if the device was written but did not boot as it should.
-    ///
-    /// # Errors
-    /// If something cannot be built, fetched or written, or the emulator fails.
-    pub fn run(&self) -> Result<bool> {
+    /// Makes a development device and boots it; `Ok(false)` if it did not boot as it should.
+    pub(super) fn run_development(&self) -> Result<bool> {
         let start = Instant::now();
-        let device = self.make()?;
+        let device = self.make_development()?;
         let step = Step::start("booting it");
         let expectation = device.expectation().within(Duration::from_secs(self.timeout));
         let report = emulator::boot_and_observe(&device.machine(), &expectation)?;
@@ -83,11 +33,7 @@ impl Flash {
             eprintln!("  report: {}", file.display());
         }
         if booted {
-            let name = if self.device == DEFAULT_DEVICE {
-                String::new()
-            } else {
-                format!(" --device {}", self.device)
-            };
+            let name = self.option();
             eprintln!("\nDone in {}. Next:", progress::seconds(start.elapsed()));
             eprintln!("  cargo xtask run{name}             its console");
             eprintln!("  cargo xtask run{name} --headless  the same boot, watched");
@@ -98,11 +44,21 @@ impl Flash {
         Ok(booted)
     }
 
-    /// Makes the device without booting it.
+    /// Makes a development device without booting it.
     ///
     /// # Errors
-    /// If something cannot be built, fetched or written.
-    pub fn make(&self) -> Result<Device> {
+    /// If something cannot be built, fetched or written, or the device is one that was provisioned.
+    pub fn make_development(&self) -> Result<Device> {
+        if let (false, Ok(Some(old))) = (self.new, Device::open(&self.device))
+            && !old.is_development()
+        {
+            bail!(
+                "`{}` is a {} die, which no development tool writes: name another device, or `--new` throws this \
+                 one away",
+                self.device,
+                old.facts.lifecycle
+            );
+        }
         tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler, Tool::Qemu, Tool::Setpriv])?;
         let firmware = firmware::build()?;
         let token = digest::hex(&random::<16>()?);
@@ -126,6 +82,7 @@ impl Flash {
             cmdline: input.cmdline,
             memory_mib: self.memory,
             cores: self.cores,
+            package: None,
         };
         let device = Device::write(&self.device, &storage, facts)?;
         step.done(&workspace::shown(&device.folder));
@@ -142,12 +99,4 @@ impl Flash {
         }
         DevelopmentDie::new(random()?)
     }
-}
-
-/// Returns random bytes from the operating system.
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let mut file = fs::File::open("/dev/urandom")?;
-    std::io::Read::read_exact(&mut file, &mut bytes)?;
-    Ok(bytes)
 }
