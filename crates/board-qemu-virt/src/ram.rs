@@ -64,8 +64,7 @@ impl Board {
         if !take_once() {
             return None;
         }
-        // SAFETY: the work memory is mapped and writable, and used for the heap alone.
-        unsafe { HEAP.lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
+        start_heap();
         let gic = gic()?;
         GIC.call_once(|| gic);
         // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it). DRAM and the
@@ -79,10 +78,16 @@ impl Board {
                 untrusted_dtb: memory(map::QEMU_DTB),
                 os_load: memory(map::OS_LOAD),
                 boot_log: memory(map::BOOT_LOG),
-                devices: Devices { disk: None, rng: None },
+                devices: Devices::none(),
             })
         }
     }
+}
+
+/// Sets up the heap; once, by who has passed `take_once`.
+pub(crate) fn start_heap() {
+    // SAFETY: the work memory is mapped and writable, and used for the heap alone.
+    unsafe { HEAP.lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
 }
 
 /// Takes over the interrupt controller.
@@ -139,6 +144,12 @@ pub fn affinities(count: usize) -> Vec<u64> {
 pub struct Devices {
     disk: Option<Disk>,
     rng: Option<Rng>,
+}
+
+impl Devices {
+    pub(crate) const fn none() -> Self {
+        Self { disk: None, rng: None }
+    }
 }
 
 impl DmaDevices for Devices {

@@ -7,6 +7,8 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 mod mapped;
+pub mod nor;
+pub mod otp;
 pub use mapped::{MappedNor, MappedOtp};
 
 #[cfg(target_os = "none")]

@@ -1,9 +1,9 @@
-//! PL011 as a [`Console`].
+//! PL011 as a [`Console`], and as a link that also receives.
 
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, UniqueMmioPointer};
-use hal::Console;
+use hal::{Console, Receive};
 
-/// A PL011 that only sends.
+/// A PL011. A console is only ever written to; the station link is also read.
 pub struct Uart {
     inner: arm_pl011_uart::Uart<'static>,
 }
@@ -27,5 +27,12 @@ impl Console for Uart {
             }
             self.inner.write_word(*byte);
         }
+    }
+}
+
+impl Receive for Uart {
+    /// A byte that arrives damaged, or after the FIFO has overrun, is lost: the protocol above asks again.
+    fn receive(&mut self) -> Option<u8> {
+        self.inner.read_word().ok().flatten()
     }
 }

@@ -140,6 +140,46 @@ impl Default for Level2 {
     }
 }
 
+/// Runs `work` with other translation tables in force on the calling core: those whose level 1 table is at address
+/// `level1`. The stage's own are in force again afterwards, and no translation of the others is left.
+///
+/// # Safety
+/// The tables must be those of a stage that reaches DRAM, map everything that the stage's own do in the same way, and
+/// live and stay as they are until this returns.
+pub unsafe fn with_tables<T>(level1: u64, work: impl FnOnce() -> T) -> T {
+    // SAFETY: the caller promises that nothing that is mapped now is mapped otherwise.
+    let own = unsafe { switch_tables(level1) };
+    let result = work();
+    // SAFETY: these are the tables that were in force before.
+    unsafe { switch_tables(own) };
+    result
+}
+
+/// Puts tables in force and returns those that were.
+///
+/// # Safety
+/// As for [`with_tables`].
+unsafe fn switch_tables(first: u64) -> u64 {
+    let own: u64;
+    // SAFETY: the barriers make the new tables visible to walks before and their translations to accesses after; the
+    // caller vouches for what they map.
+    unsafe {
+        core::arch::asm!(
+            "mrs {own}, ttbr0_el3",
+            "dsb ish",
+            "msr ttbr0_el3, {first}",
+            "isb",
+            "tlbi alle3",
+            "dsb ish",
+            "isb",
+            own = out(reg) own,
+            first = in(reg) first,
+            options(nostack, preserves_flags)
+        );
+    }
+    own
+}
+
 /// `MAIR_EL3`, which has the fields of `MAIR_EL1`: index 0 Device-nGnRnE, index 1 Normal write-back.
 pub(crate) const MAIR: u64 = MAIR_EL1::Attr0_Device::nonGathering_nonReordering_noEarlyWriteAck.value
     | MAIR_EL1::Attr1_Normal_Outer::WriteBack_NonTransient_ReadWriteAlloc.value

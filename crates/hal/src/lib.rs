@@ -68,6 +68,23 @@ pub trait StorageMut: Storage {
     fn flush(&mut self) -> Result<(), WriteError>;
 }
 
+/// How a flash describes itself (JEDEC JESD68, Common Flash Interface), for the whole bank that software sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlashIdentity {
+    /// Size of the bank in bytes.
+    pub size: u64,
+    /// Size of an erase block in bytes.
+    pub erase_block: u64,
+    /// Most bytes of a buffered program.
+    pub write_buffer: u64,
+}
+
+/// Flash that can be asked what it is.
+pub trait Identify {
+    /// Asks; `None` if what answers is no flash.
+    fn identify(&mut self) -> Option<FlashIdentity>;
+}
+
 /// Words of one-time-programmable memory, as they read now.
 pub trait Otp {
     /// Returns the number of 32-bit words.
