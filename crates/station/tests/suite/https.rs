@@ -63,7 +63,13 @@ fn server(ca: &Ca, client_ca: &Ca, answers: Vec<(u16, Vec<u8>)>) -> (String, std
             socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let connection = ServerConnection::new(config.clone()).unwrap();
             let mut stream = BufReader::new(StreamOwned::new(connection, socket));
-            let Some(request) = read_request(&mut stream) else { continue };
+            let Some(request) = read_request(&mut stream) else {
+                // The client reads the alert before it learns that the connection is gone.
+                let socket = &mut stream.get_mut().sock;
+                socket.shutdown(std::net::Shutdown::Write).unwrap();
+                std::io::copy(socket, &mut std::io::sink()).unwrap();
+                continue;
+            };
             asked.push(request);
             let head = format!(
                 "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
