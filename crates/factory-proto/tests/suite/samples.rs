@@ -9,6 +9,7 @@ use minicbor::data::{Tag, Type};
 use minicbor::{Decoder, Encoder};
 use sealed_image::host::{Signer, certify, delegation, encode_grant, sign_message};
 use sealed_image::{Es256, Grant, PublicKey, Role};
+use std::sync::LazyLock;
 
 /// The messages of one session that are signed, or hold what is.
 pub(crate) struct Samples {
@@ -23,9 +24,11 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Makes them for the die of [`Samples::DIE`].
-    pub(crate) fn make() -> Self {
-        Self::of(Die::new(Self::DIE), Die::closed(Self::DIE))
+    /// Those of the die of [`Samples::DIE`], made once.
+    pub(crate) fn sound() -> &'static Self {
+        static SOUND: LazyLock<Samples> =
+            LazyLock::new(|| Samples::of(Die::new(Samples::DIE), Die::closed(Samples::DIE)));
+        &SOUND
     }
 
     pub(crate) const DIE: u8 = 0x20;
