@@ -3,11 +3,12 @@
 //! # Threats
 //! Whoever can write flash0 can replace what boots, and undo fuses, which it stands in for. So it is mapped for
 //! writing in the provisioning stage, and in the production stage only while closing ends; there without the fuses.
-//! The views bound each holder further: stage0 is in none of them.
+//! The views bound each holder further. stage0 is in none of them; the provisioning stage maps its block to read what
+//! the bank says of itself there, and cannot write it.
 
 use alloc::boxed::Box;
 
-use drivers::nor::{Bank, Mmio, Nor, View};
+use drivers::nor::{ANSWER, Bank, Mmio, Nor, View};
 use drivers::otp::{NorOtp, Rules};
 use el3::mmu::{Kind, Level1, Level2};
 use memory_map::qemu_virt as map;
@@ -21,6 +22,8 @@ const PROVISIONED: Region =
     Region::new(map::BOOT_SLOT_A.base, map::BOOT_STAGING.end() - map::BOOT_SLOT_A.base);
 /// The same without the slot that is running.
 const CLOSED: Region = Region::new(map::BOOT_SLOT_B.base, map::BOOT_STAGING.end() - map::BOOT_SLOT_B.base);
+/// The MMU block where the bank says what it is, which holds stage0.
+const IDENTITY: Region = map::STAGE0_EXECUTABLE;
 /// The MMU block that holds the OTP bank.
 const OTP_BLOCK: Region = Region::new(map::FLASH0.end() - 2 * MIB, 2 * MIB);
 
@@ -31,14 +34,20 @@ pub type Fuses = NorOtp<'static, Mmio, Counter>;
 
 /// All of flash0 that some stage maps; a stage that maps less has views of less.
 static BANK: Bank<Mmio, Counter> = {
-    let mapped = Region::new(map::BOOT_SLOT_A.base, map::FLASH0.end() - map::BOOT_SLOT_A.base);
-    // SAFETY: a view is made by a stage that maps what it shows as device memory, and nothing else reaches flash0.
-    Bank::new(unsafe { Mmio::new(map::FLASH0.base, mapped) }, Counter)
+    // SAFETY: a view is made by a stage that maps what it shows as device memory, and nothing else reaches flash0. What
+    // is below the answer to a query, address 0 included, is left out.
+    Bank::new(
+        unsafe { Mmio::new(map::FLASH0.base, map::FLASH0.part(ANSWER, map::FLASH0.size - ANSWER)) },
+        Counter,
+    )
 };
 
-/// The address space of the provisioning stage: that of a stage in RAM, and flash0 but for stage0.
+/// The address space of the provisioning stage: that of a stage in RAM, and flash0, of which stage0 is read only.
 pub(crate) const fn provisioning_level2() -> Level2 {
-    ram::level2().map(PROVISIONED, Kind::Device).map(OTP_BLOCK, Kind::Device)
+    ram::level2()
+        .map(IDENTITY, Kind::ReadOnlyDevice)
+        .map(PROVISIONED, Kind::Device)
+        .map(OTP_BLOCK, Kind::Device)
 }
 
 /// Opens flash0 and the fuses for provisioning: the backup slot, which holds the running stage, and the vendor's
@@ -46,6 +55,7 @@ pub(crate) const fn provisioning_level2() -> Level2 {
 pub(crate) const fn provisioning(rules: Rules) -> (Flash, Fuses) {
     const VIEW: View = View {
         block: map::FLASH_BLOCK,
+        identity: true,
         readable: &[PROVISIONED, map::VENDOR_CERTIFICATE],
         writable: &[
             map::BOOT_SLOT_A,
@@ -66,7 +76,8 @@ struct Tables {
 ///
 /// Only the calling core sees them. `work` must not be entered again from within.
 pub fn with_flash<T>(work: impl FnOnce(&mut Flash) -> T) -> T {
-    const VIEW: View = View { block: map::FLASH_BLOCK, readable: &[CLOSED], writable: &[CLOSED] };
+    const VIEW: View =
+        View { block: map::FLASH_BLOCK, identity: false, readable: &[CLOSED], writable: &[CLOSED] };
     let mut tables = Box::new(Tables {
         level2: ram::level2().map(CLOSED, Kind::Device),
         level1: Level1::new(0).map_dram(map::DRAM_BASE, map::DRAM_MAX),

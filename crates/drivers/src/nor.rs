@@ -14,6 +14,9 @@ use hal::{Clock, FlashIdentity, Identify, ReadError, Storage, StorageMut, WriteE
 use memory_map::Region;
 use spin::Mutex;
 
+/// Byte offset in the bank of the answer to a query.
+pub const ANSWER: u64 = 0x10 * WORD;
+
 /// Bytes of a word of the bank.
 const WORD: u64 = 4;
 /// Most words of a buffered program, and what it is aligned to.
@@ -21,8 +24,10 @@ const BUFFER: usize = 512;
 
 const READ_ARRAY: u32 = both(0xFF);
 const QUERY: u32 = both(0x98);
+const READ_STATUS: u32 = both(0x70);
 const CLEAR_STATUS: u32 = both(0x50);
 const ERASE: u32 = both(0x20);
+const WRITE_WORD: u32 = both(0x40);
 const WRITE_BUFFER: u32 = both(0xE8);
 const CONFIRM: u32 = both(0xD0);
 
@@ -101,7 +106,7 @@ pub struct Bank<B: Bus, C: Clock> {
 }
 
 impl<B: Bus, C: Clock> Bank<B, C> {
-    /// Takes a bank over and brings it into array mode.
+    /// Takes a bank over, which is in array mode, as a reset leaves it.
     pub const fn new(bus: B, clock: C) -> Self {
         Self { bus: Mutex::new(bus), clock, lost: AtomicBool::new(false) }
     }
@@ -138,6 +143,8 @@ impl<B: Bus, C: Clock> Bank<B, C> {
 
     /// Waits for the end of an operation and brings the bank back into array mode.
     fn finish(&self, bus: &mut B, at: u64, seconds: u64) -> Result<(), Refusal> {
+        // A chip that has refused the operation may be in array mode already: then its content is no status.
+        bus.write(at, READ_STATUS);
         let status = self.wait(bus, at, seconds)?;
         bus.write(at, CLEAR_STATUS);
         bus.write(at, READ_ARRAY);
@@ -154,6 +161,12 @@ impl<B: Bus, C: Clock> Bank<B, C> {
             let mut content = [u32::MAX; BUFFER];
             for ((place, new), at) in content.iter_mut().zip(words).zip(first..) {
                 *place = new & bus.read(at);
+            }
+            if last == 0 {
+                // A single word is no buffer's worth: QEMU's model refuses a buffer of one.
+                bus.write(first, WRITE_WORD);
+                bus.write(first, content[0]);
+                return self.finish(bus, first, PROGRAM_SECONDS);
             }
             bus.write(first, WRITE_BUFFER);
             self.wait(bus, first, PROGRAM_SECONDS)?;
@@ -175,12 +188,12 @@ impl<B: Bus, C: Clock> Bank<B, C> {
         })
     }
 
-    /// Asks the bank what it is, through an address of the block that starts at word `block`.
+    /// Asks the bank what it is, with commands to the block that starts at word `block`; the answer is at its start.
     fn query(&self, block: u64) -> Option<FlashIdentity> {
-        /// Where the query command goes, and where the answer starts.
+        /// Where in the block the query command goes.
         const COMMAND: u64 = 0x55;
         let field = |bus: &B, at: u64| {
-            let word = bus.read(block.saturating_add(at));
+            let word = bus.read(at);
             let (low, high) = (word & 0xFFFF, word >> 16);
             (low == high && low <= 0xFF).then_some(u64::from(low))
         };
@@ -195,6 +208,7 @@ impl<B: Bus, C: Clock> Bank<B, C> {
                     return None;
                 }
                 let size = 1_u64.checked_shl(u32::try_from(field(bus, 0x27)?).ok()?)?;
+                // The bank's own: QEMU's is one buffer behind both chips, and half of each is used where both have one.
                 let buffer = 1_u64.checked_shl(u32::try_from(pair(bus, 0x2A)?).ok()?)?;
                 let blocks = pair(bus, 0x2D)?.saturating_add(1);
                 let block = pair(bus, 0x2F)?.saturating_mul(256);
@@ -221,6 +235,8 @@ pub struct Nor<'a, B: Bus, C: Clock> {
 pub struct View {
     /// Erase block in bytes.
     pub block: u64,
+    /// The start of the bank may be read for what it says of itself, and nothing else.
+    pub identity: bool,
     /// What may be read.
     pub readable: &'static [Region],
     /// What may be written.
@@ -240,7 +256,8 @@ impl<'a, B: Bus, C: Clock> Nor<'a, B, C> {
 
 impl<B: Bus, C: Clock> Identify for Nor<'_, B, C> {
     fn identify(&mut self) -> Option<FlashIdentity> {
-        self.bank.query(self.view.readable.first()?.base / WORD)
+        let block = self.view.readable.first().filter(|_| self.view.identity)?;
+        self.bank.query(block.base / WORD)
     }
 }
 
@@ -324,3 +341,8 @@ impl<B: Bus, C: Clock> StorageMut for Nor<'_, B, C> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

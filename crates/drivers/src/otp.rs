@@ -74,3 +74,58 @@ impl<B: Bus, C: Clock> OtpBurn for NorOtp<'_, B, C> {
         if self.read(index) == Some(wanted) { Ok(()) } else { Err(failed) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nor::fake::{BLOCK, Cells, Chips};
+
+    /// Word 1 locks word 0; word 2 is hidden.
+    const RULES: Rules =
+        Rules { locked: |otp, index| index == 0 && otp.read(1) != Some(0), hidden: |index| index == 2 };
+    /// Four words in the last block.
+    const PLACE: Region = Region::new(3 * BLOCK as u64 * 4, 16);
+
+    #[test]
+    fn burned_bits_never_fall_even_on_a_flash_that_would_let_them() {
+        let bank = Chips::new(Cells::Rewritable).bank();
+        let mut otp = NorOtp::new(&bank, PLACE, RULES);
+        assert_eq!((otp.words(), otp.read(0), otp.read(3), otp.read(4)), (4, Some(0), Some(0), None));
+        for (bits, all) in [(0x0F, 0x0F), (0xF0, 0xFF), (0x01, 0xFF), (0, 0xFF)] {
+            assert_eq!(otp.burn(0, bits), Ok(()));
+            assert_eq!((otp.read(0), otp.read(1)), (Some(all), Some(0)));
+        }
+        assert_eq!(otp.burn(4, 1), Err(BurnError::NoSuchWord { index: 4 }));
+        assert_eq!(otp.burn(usize::MAX, 1), Err(BurnError::NoSuchWord { index: usize::MAX }));
+    }
+
+    #[test]
+    fn a_locked_row_takes_no_more_bits_and_keeps_those_it_has() {
+        let bank = Chips::new(Cells::OneWay).bank();
+        let mut otp = NorOtp::new(&bank, PLACE, RULES);
+        otp.burn(0, 0x0F).unwrap();
+        otp.burn(1, 1).unwrap();
+        assert_eq!(otp.burn(0, 0x10), Err(BurnError::Locked { index: 0 }));
+        assert_eq!((otp.burn(0, 0x03), otp.read(0)), (Ok(()), Some(0x0F)));
+    }
+
+    #[test]
+    fn a_hidden_word_reads_as_blank_and_takes_no_bits() {
+        let mut chips = Chips::new(Cells::OneWay);
+        chips.words[3 * BLOCK + 2] = !0xABCD;
+        let bank = chips.bank();
+        let mut otp = NorOtp::new(&bank, PLACE, RULES);
+        assert_eq!((otp.read(2), otp.burn(2, 1)), (Some(0), Err(BurnError::Locked { index: 2 })));
+        assert_eq!(bank.word(3 * BLOCK as u64 + 2), Ok(!0xABCD));
+    }
+
+    #[test]
+    fn a_burn_that_does_not_take_is_told() {
+        let mut chips = Chips::new(Cells::OneWay);
+        chips.fails = 0x10;
+        let bank = chips.bank();
+        let mut otp = NorOtp::new(&bank, PLACE, RULES);
+        assert_eq!((otp.burn(0, 1), otp.read(0)), (Err(BurnError::Failed { index: 0 }), Some(0)));
+        assert_eq!((otp.burn(0, 1), otp.read(0)), (Ok(()), Some(1)));
+    }
+}

@@ -29,6 +29,8 @@ const NORMAL: u64 = NORMAL_INDEX | INNER_SHAREABLE;
 pub enum Kind {
     /// Device registers.
     Device,
+    /// Device registers that are only read.
+    ReadOnlyDevice,
     /// Secure code and constants: executable, never writable.
     Code,
     /// Secure memory that is only read, and never executed.
@@ -41,6 +43,7 @@ impl Kind {
     const fn attributes(self) -> u64 {
         match self {
             Self::Device => DEVICE,
+            Self::ReadOnlyDevice => DEVICE | READ_ONLY,
             Self::Code => NORMAL | READ_ONLY,
             Self::ReadOnly => NORMAL | READ_ONLY | EXECUTE_NEVER,
             Self::Data => NORMAL | EXECUTE_NEVER,
