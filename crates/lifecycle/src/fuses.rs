@@ -115,6 +115,14 @@ impl Fuses {
         chip_id(&mut Reader::new(otp)?)
     }
 
+    /// Returns the provisioning key alone, for the stage that it opened.
+    ///
+    /// # Errors
+    /// Refuses a bank that is too small or unstable, and a row that is blank, torn or damaged.
+    pub fn read_provisioning_key(otp: &impl Otp) -> Result<Key, Error> {
+        Reader::new(otp)?.record(Row::ProvisioningKey)
+    }
+
     /// Returns the rows that may not be burned any more. A row whose lock is burned in part is locked.
     ///
     /// # Errors
