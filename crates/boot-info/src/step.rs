@@ -58,5 +58,23 @@ numbered! {
         DeviceTree = 9 "fix up device tree",
         /// Configuring the interrupt controller and the security state.
         SecurityState = 10 "GIC and security state",
+        /// Testing memory, flash, entropy source, cryptography and timer.
+        SelfTest = 11 "self-test",
+        /// Checking stage0's evidence and the package's index.
+        ProvePlace = 12 "prove-place",
+        /// Asking the authority for a ticket.
+        Ask = 13 "ask",
+        /// Drawing the device seed.
+        BeBorn = 14 "be-born",
+        /// Re-keying the package for this device.
+        ReKey = 15 "re-key",
+        /// Having the certificate request acknowledged.
+        Identity = 16 "identity",
+        /// Writing the production stage over the provisioning stage.
+        Replace = 17 "replace",
+        /// Checking everything once more, and burning the closing fuses.
+        CheckAndFuse = 18 "check-and-fuse",
+        /// Proving to be closed.
+        ProveClosed = 19 "prove-closed",
     }
 }
