@@ -1,0 +1,122 @@
+//! The final check, and the fuses.
+//!
+//! # Threats
+//! *A device that is closed and does not boot is lost, and one that is closed around something else than was ordered
+//! is worse.* So the fuses are first burned on a model, and stage0's own selection runs over the final flash with the
+//! fuses of the model; every object of both OS slots, the waiting second copy of the stage and every secret object are
+//! read from storage and verified once more. Only then is anything burned.
+//! *Power fails while fuses burn*, or somebody else has burned some: the plan is the same at every start, since it
+//! follows from the journalled seed and from what was verified; it is carried on where it is a superset of what is
+//! burned, and refused otherwise.
+
+use boot_crypto::{Digest, Key};
+use boot_info::closing::ClosingState;
+use hal::{Storage as _, StorageMut as _};
+use lifecycle::burn::CheckedPlan;
+use lifecycle::{Closing, Fuses, Lifecycle, Plan, ROLES};
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_STAGING, CLOSING_STATE, OS_SLOT_A};
+use sealed_image::{Kind, Role};
+
+use crate::Error;
+use crate::born::DeviceKeys;
+use crate::handoff::Handoff;
+use crate::hardware::{Board, Hardware};
+use crate::read_back::{self, Verified};
+use crate::trust::Trust;
+
+/// Rollback floors of roles 1 to 6.
+pub(crate) type Floors = [u8; ROLES as usize];
+
+/// Checks everything that a closed device boots from, and returns the floors that closing burns.
+pub(crate) fn final_check<H: Hardware>(
+    board: &mut Board<'_, H>,
+    trust: &Trust,
+    handoff: &Handoff,
+    keys: &DeviceKeys,
+) -> Result<Floors, Error> {
+    let stage = read_back::facts(board.flash, BOOT_SLOT_A, Kind::Stage2, trust)?;
+    let os = read_back::facts(board.disk()?, OS_SLOT_A, Kind::Bundle, trust)?;
+    let floors = floors(trust, &stage, &os)?;
+    let closed = trust.with_floors(by_role(&floors));
+    plan(board, &handoff.measurement, &keys.seed, &floors)?;
+
+    let stages =
+        [BOOT_SLOT_A, BOOT_STAGING].map(|slot| read_back::stage(board.flash, slot, &closed, &keys.boot));
+    for found in stages.into_iter().chain([read_back::os(board, &closed, keys)]) {
+        let found = found?;
+        if found != stage && found != os {
+            return Err(Error::SlotsDiffer);
+        }
+    }
+    read_back::secrets(board.flash, &closed, &keys.secret)?;
+    Ok(floors)
+}
+
+/// The rollback index of stage2 is the floor of its role, that of the bundle the floor of its; no floor falls, and
+/// those of other roles stay.
+fn floors(trust: &Trust, stage: &Verified, os: &Verified) -> Result<Floors, Error> {
+    let mut floors = [0; ROLES as usize];
+    for (floor, role) in floors.iter_mut().zip(1_u8..) {
+        let burned = trust.floors().get(usize::from(role)).copied().unwrap_or_default();
+        let index = match Role::from_number(role) {
+            Some(Role::Boot) => stage.rollback_index,
+            Some(Role::Os) => os.rollback_index,
+            _ => 0,
+        };
+        *floor = u8::try_from(burned.max(index)).map_err(|_| Error::FloorTooHigh { role, index })?;
+    }
+    Ok(floors)
+}
+
+/// The floors as the handoff numbers them.
+fn by_role(floors: &Floors) -> [u32; 8] {
+    let mut by_role = [0; 8];
+    by_role.iter_mut().skip(1).zip(floors).for_each(|(to, from)| *to = u32::from(*from));
+    by_role
+}
+
+/// Makes the closing plan and tries it on a model of this die.
+fn plan<H: Hardware>(
+    board: &Board<'_, H>,
+    measurement: &Digest,
+    seed: &Key,
+    floors: &Floors,
+) -> Result<CheckedPlan, Error> {
+    let closing = Closing { measurement: *measurement, device_seed: seed, floors: *floors };
+    Plan::closing(&closing).and_then(|plan| plan.check(board.otp)).map_err(Error::Fuses)
+}
+
+/// Leaves the install for stage0, which proves it once the device is closed.
+pub(crate) fn mark<H: Hardware>(board: &mut Board<'_, H>, install: &[u8; 32]) -> Result<(), Error> {
+    let pending = ClosingState { install: *install, acknowledged: false };
+    if read_mark(board)? != Some(pending) {
+        board.flash.erase(CLOSING_STATE.base, CLOSING_STATE.size).map_err(Error::Write)?;
+        board.flash.write(CLOSING_STATE.base, &ClosingState::encode(install)).map_err(Error::Write)?;
+        board.flash.flush().map_err(Error::Write)?;
+        if read_mark(board)? != Some(pending) {
+            return Err(Error::MarkNotWritten);
+        }
+    }
+    Ok(())
+}
+
+fn read_mark<H: Hardware>(board: &mut Board<'_, H>) -> Result<Option<ClosingState>, Error> {
+    let mut untrusted = [0; ClosingState::SIZE];
+    board.flash.read(CLOSING_STATE.base, &mut untrusted).map_err(Error::Read)?;
+    Ok(ClosingState::parse(&untrusted))
+}
+
+/// Burns what is left of the closing plan: the lifecycle last.
+pub(crate) fn burn<H: Hardware>(
+    board: &mut Board<'_, H>,
+    measurement: &Digest,
+    seed: &Key,
+    floors: &Floors,
+) -> Result<(), Error> {
+    plan(board, measurement, seed, floors)?.burn(board.otp).map_err(Error::Fuses)?;
+    match Fuses::read_lifecycle(board.otp) {
+        Ok(Lifecycle::Production) => Ok(()),
+        Ok(_) => Err(Error::NotClosed),
+        Err(error) => Err(Error::Fuses(error)),
+    }
+}

@@ -1,0 +1,99 @@
+//! An owner, a package and the lot's authority: what is on the trusted side.
+
+use boot_crypto::host::Es256Key;
+use boot_crypto::{Key, sha256};
+use factory_proto::authority::Authority;
+use memory_map::qemu_virt::{BOARD, STAGE_RUN};
+use release::{
+    Compression, ContentKey, FlatImage, Identity, OsParts, Owner, PackageParts, PackageRelease, Profile,
+    RoleKey,
+};
+use sealed_image::host::Signer as _;
+use sealed_image::host::{certify, encode_grant};
+use sealed_image::{Grant, KindSet, MAX_BOARDS, PublicKey, Role, Version};
+
+/// Seed of the owner's root key.
+pub(crate) const ROOT: u8 = 0x11;
+
+/// A lot of devices of one release.
+pub(crate) struct Lot {
+    pub(crate) release: PackageRelease,
+    pub(crate) content_key: ContentKey,
+    pub(crate) authority: Authority,
+    /// Every plaintext of the release, with its name.
+    pub(crate) plaintexts: Vec<(&'static str, Vec<u8>)>,
+}
+
+pub(crate) fn key(seed: u8) -> Es256Key {
+    Es256Key::from_scalar(&[seed; 32]).unwrap()
+}
+
+fn owner(root: u8) -> Owner {
+    let roles = [Role::Boot, Role::Provision, Role::Os].into_iter().zip(root + 1..);
+    let delegate =
+        |(role, seed)| RoleKey::delegated_by(&key(root), role, BOARD, Box::new(key(seed))).unwrap();
+    Owner::new(Profile::Production, key(root).public(), roles.map(delegate).collect()).unwrap()
+}
+
+/// An authority whose key `signer` the root `root` delegated `role` to.
+pub(crate) fn authority(root: u8, role: Role, signer: u8) -> Authority {
+    let mut boards = [""; MAX_BOARDS];
+    boards[0] = BOARD;
+    let signer = key(signer);
+    let grant = Grant {
+        role,
+        key: signer.public_key(),
+        kinds: KindSet::default(),
+        boards,
+        min_version: Version::MIN,
+        max_version: Version::MAX,
+    };
+    let certificate = certify(&key(root), &encode_grant(&grant)).unwrap();
+    Authority::new(&PublicKey::P256(key(root).public()), certificate, Box::new(signer))
+}
+
+/// Bytes that look like code and repeat nowhere.
+fn plaintext(length: usize, seed: u8) -> Vec<u8> {
+    (0..length)
+        .step_by(32)
+        .flat_map(|n| sha256(&[&[seed][..], &n.to_le_bytes()].concat()))
+        .take(length)
+        .collect()
+}
+
+/// Makes a lot whose payloads follow from `seed`.
+pub(crate) fn lot(seed: u8, compression: Compression) -> Lot {
+    let parts =
+        [("stage2", 9_000), ("kernel", 70_000), ("device tree", 5_001), ("initramfs", 4_100), ("secret", 48)];
+    let plaintexts: Vec<_> = parts
+        .into_iter()
+        .zip(seed..)
+        .map(|((name, length), seed)| {
+            let bytes = plaintext(length, seed);
+            // A kernel that compresses: each of its blocks twice.
+            let repeated = name == "kernel" && compression != Compression::None;
+            (
+                name,
+                if repeated {
+                    bytes.chunks(64).flat_map(|block| [block, block].concat()).collect()
+                } else {
+                    bytes
+                },
+            )
+        })
+        .collect();
+    let [stage2, kernel, device_tree, initramfs, secret] =
+        [0, 1, 2, 3, 4].map(|n: usize| plaintexts[n].1.clone());
+    let stage = |bytes| FlatImage { bytes, load: STAGE_RUN.base, entry: STAGE_RUN.base };
+    let parts = PackageParts {
+        release: "a test".into(),
+        stage1: stage(plaintext(6_000, seed ^ 0x80)),
+        stage2: stage(stage2),
+        os: OsParts { kernel, device_tree, initramfs: Some(initramfs), cmdline: "quiet".into(), compression },
+        secrets: vec![secret],
+        provisioning_key: Key::new([seed ^ 0x55; 32]),
+    };
+    let identity = Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 };
+    let (release, content_key) = PackageRelease::make(&owner(ROOT), &identity, parts).unwrap();
+    Lot { release, content_key, authority: authority(ROOT, Role::Authority, ROOT + 4), plaintexts }
+}

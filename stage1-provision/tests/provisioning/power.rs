@@ -1,0 +1,130 @@
+//! Power fails at every single operation of flash, disk and fuses.
+
+use std::rc::Rc;
+
+use fail_code::FailCode;
+use lifecycle::{Fuses, Lifecycle};
+use release::{Compression, SiliconVendor};
+use sim::Tear;
+use stage1_provision::End;
+use stage1_provision::journal::Journal;
+use stage1_provision::machine::{Entry, Step};
+
+use crate::device::Device;
+use crate::judge::{closed, leaks, nothing_leaked};
+use crate::lot::lot;
+use crate::stage0;
+use crate::station::Desk;
+
+/// Cuts power at every `stride`th operation, from the `first` on, and carries on until the end.
+fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
+    let lot = Rc::new(lot(1, Compression::None));
+    let vendor = SiliconVendor::found().unwrap();
+    let scan = leaks(&lot, &[]);
+    let total = {
+        let mut device = Device::new(&lot, &vendor, 1, 1);
+        let desk = Desk::new(&lot, &device);
+        assert_eq!(device.run(stage0::boot(&device, &lot), desk.station()).end, End::Closed);
+        device.power.operations()
+    };
+    assert!(total > 900, "only {total} operations");
+    let mut steps = Vec::new();
+    for cut in (first..total).step_by(stride as usize) {
+        let mut device = Device::new(&lot, &vendor, 1, 1);
+        let desk = Desk::new(&lot, &device);
+        device.power.cut_at(cut, tear);
+        let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+        assert!(device.power.is_off(), "operation {cut} was not reached");
+        device.power.restore();
+
+        let under_way = step_under_way(&mut device);
+        steps.push(under_way);
+        if cut % 16 == 0 {
+            nothing_leaked(&device, &scan);
+        }
+        let context = format!("cut {cut} of {total}, {tear:?}, in {under_way:?}");
+        match device.lifecycle() {
+            Ok(Lifecycle::Production) => {
+                // Nothing was left to do but to say so.
+                assert!(matches!(cycle.end, End::Closed | End::Refused(_)), "{context}");
+            }
+            Ok(Lifecycle::Secured | Lifecycle::Closing) => {
+                assert!(matches!(cycle.end, End::Refused(_)), "{context}");
+                Fuses::read(&device.otp.0).unwrap_or_else(|error| panic!("{context}: {error:?}"));
+                let again = device.run(stage0::boot(&device, &lot), desk.station());
+                assert_eq!(again.end, End::Closed, "{context}: {}", again.console);
+            }
+            other => panic!("{context}: {other:?}"),
+        }
+        closed(&device, &lot, desk.install());
+    }
+    steps
+}
+
+/// Tells from the journal which step has begun and is not done.
+fn step_under_way(device: &mut Device) -> Option<Step> {
+    let (_, entries) = Journal::open(&mut device.flash).unwrap();
+    let (mut begun, mut done) = (None, None);
+    for recorded in entries {
+        match recorded.entry {
+            Entry::Begun(step) => begun = Some(step),
+            Entry::Done(step) => done = Some(step),
+            _ => {}
+        }
+    }
+    begun.filter(|_| begun != done)
+}
+
+#[test]
+fn a_cut_during_any_operation_is_made_good_by_the_next_start() {
+    let steps = cut_everywhere(Tear::Some, 0, 1);
+    for step in [
+        Step::ProvePlace,
+        Step::Ask,
+        Step::BeBorn,
+        Step::ReKey,
+        Step::Identity,
+        Step::Replace,
+        Step::CheckAndFuse,
+    ] {
+        assert!(steps.contains(&Some(step)), "no cut hit {step:?}");
+    }
+}
+
+#[test]
+fn a_cut_before_most_of_or_after_an_operation_is_made_good_as_well() {
+    for (tear, first) in [(Tear::Nothing, 0), (Tear::Most, 3), (Tear::All, 6)] {
+        assert!(cut_everywhere(tear, first, 9).len() > 100);
+    }
+}
+
+#[test]
+fn two_cuts_are_no_worse_than_one() {
+    let lot = Rc::new(lot(1, Compression::None));
+    let vendor = SiliconVendor::found().unwrap();
+    let mut ended = 0;
+    for case in 0..150_u64 {
+        let mut device = Device::new(&lot, &vendor, 1, 1);
+        let desk = Desk::new(&lot, &device);
+        for cut in [case * 37 % 992, case * 101 % 900, case * 13 % 300] {
+            device.power.cut_at(cut, Tear::ALL[(case % 4) as usize]);
+            let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+            if cycle.end == End::Closed {
+                break;
+            }
+            assert_ne!(cycle.end, End::Refused(FailCode::FuseForeign), "{}", cycle.console);
+            device.power.restore();
+            if device.lifecycle() == Ok(Lifecycle::Production) {
+                break;
+            }
+        }
+        device.power.restore();
+        if device.lifecycle() != Ok(Lifecycle::Production) {
+            let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+            assert_eq!(cycle.end, End::Closed, "case {case}: {}", cycle.console);
+        }
+        closed(&device, &lot, desk.install());
+        ended += 1;
+    }
+    assert_eq!(ended, 150);
+}
