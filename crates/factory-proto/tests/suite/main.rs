@@ -6,6 +6,7 @@ mod closing;
 mod common;
 mod csr;
 mod every_bit;
+mod link;
 mod reports;
 mod request;
 mod samples;
