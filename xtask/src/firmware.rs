@@ -73,9 +73,8 @@ pub fn build() -> Result<Firmware> {
 /// # Errors
 /// If the control does not build, or passes the check.
 pub fn panic_control() -> Result<()> {
-    let [bin, name, dashes, room] = roomy();
-    let more = [&bin, &name, "--features", CONTROL_FEATURE, &dashes, &room];
-    let control = linked("rustc", STAGE0, &more, "stage0-control-panic")?;
+    let features = ["--features", CONTROL_FEATURE];
+    let control = linked(STAGE0, &features, &[&roomy()], "stage0-control-panic")?;
     let report = panic_check::check(&fs::read(&control.elf)?)?;
     let Some(found) = report.violations.first() else {
         bail!("the control, a stage0 with an `unwrap` in it, passed the panic check: the check is broken");
@@ -92,31 +91,44 @@ pub fn panic_control() -> Result<()> {
 pub fn build_to_measure() -> Result<[Program; 3]> {
     tools::prepare(&[Tool::RustTarget])?;
     fs::create_dir_all(workspace::build_dir())?;
-    let roomy = roomy();
     Ok([
-        linked("rustc", STAGE0, &roomy.each_ref().map(String::as_str), "stage0-to-measure")?,
-        linked("build", STAGE2, &[], STAGE2)?,
-        linked("build", PAYLOAD, &[], PAYLOAD)?,
+        linked(STAGE0, &[], &[&roomy()], "stage0-to-measure")?,
+        program(STAGE2, &[], STAGE2)?,
+        program(PAYLOAD, &[], PAYLOAD)?,
     ])
 }
 
-/// Returns the arguments of `cargo rustc` that link a stage0 which may be larger than its ROM.
-fn roomy() -> [String; 4] {
-    let room = board::STAGE0_EXECUTABLE.end();
-    ["--bin".into(), STAGE0.into(), "--".into(), format!("-Clink-arg=--defsym=ROM_END={room:#x}")]
+/// Returns the linker's flag for a stage0 that may be larger than its ROM.
+fn roomy() -> String {
+    format!("-Clink-arg=--defsym=ROM_END={:#x}", board::STAGE0_EXECUTABLE.end())
 }
 
 fn program(package: &'static str, features: &[&str], output: &str) -> Result<Program> {
-    linked("build", package, features, output)
+    linked(package, features, &[], output)
 }
 
-/// Builds one package and makes its flat binary, both under the name `output`.
-fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) -> Result<Program> {
+/// Returns what is passed to the compiler of a program itself: link-time optimisation of a stage in RAM runs twice.
+///
+/// The panic handler of a stage looks at no message. The compiler finds that out at the end of its own link-time
+/// optimisation, too late to drop the messages and all that formats them. So it hands the optimised program to the
+/// linker as bitcode, and the linker optimises it once more: a sixth of stage2 goes. The payload does print messages,
+/// and stage0 has none: it is checked for panics as the compiler alone makes it.
+fn optimised_twice(package: &str) -> &'static [&'static str] {
+    match package {
+        STAGE0 | PAYLOAD => &[],
+        _ => &["-Clinker-plugin-lto", "-Clink-arg=--lto-newpm-passes=lto<Oz>"],
+    }
+}
+
+/// Builds one package with more flags for linking, and makes its flat binary, both under the name `output`.
+fn linked(package: &'static str, features: &[&str], link: &[&str], output: &str) -> Result<Program> {
     let step = Step::start(format!("building {output}"));
     let mut command = exec::cargo();
     command.args([
-        subcommand,
+        "rustc",
         "--package",
+        package,
+        "--bin",
         package,
         "--target",
         FIRMWARE_TARGET,
@@ -127,7 +139,8 @@ fn linked(subcommand: &str, package: &'static str, more: &[&str], output: &str) 
         // Its flags differ, and cargo would build every dependency anew at each change between the two.
         command.arg("--target-dir").arg(workspace::kiln_dir().join("stage0-target"));
     }
-    command.arg("--message-format=json-render-diagnostics").arg("--config").arg(flags(package)?).args(more);
+    command.arg("--message-format=json-render-diagnostics").arg("--config").arg(flags(package)?);
+    command.args(features).arg("--").args(optimised_twice(package)).args(link);
     let messages = exec::capture(&mut command)?;
     let built = executable(&String::from_utf8_lossy(&messages), package)
         .with_context(|| format!("cargo built no program in package {package}"))?;

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::elf::{self, Sections, Symbol};
 use crate::firmware::{self, Program};
 
-/// Most bytes that stage0 and stage2 may have together: 243 KiB.
-const CHAIN_LIMIT: u64 = 243 * 1024;
+/// Most bytes that stage0 and stage2 may have together: 243 KB.
+const CHAIN_LIMIT: u64 = 243_000;
 
 /// Builds the firmware and shows the size of each stage against its limit.
 ///

@@ -76,6 +76,8 @@ macro_rules! tables {
     ($level1:expr, $level2:expr) => {
         $crate::tables!(@ kiln_tables: $crate::mmu::Level1 = $level1, $crate::mmu::TCR_FULL);
         const _: () = {
+            // Nothing names it: the level 1 table holds its address, which the linker script gives it.
+            #[used]
             #[unsafe(export_name = "kiln_level2")]
             #[unsafe(link_section = ".level2")]
             static LEVEL2: $crate::mmu::Level2 = $level2;
