@@ -18,6 +18,7 @@ use hal::{Clock as _, Console};
 use crate::Error;
 use crate::hardware::{Board, Hardware};
 use crate::machine::{Entry, Operation, Step};
+use crate::run::End;
 
 /// How long one question may take.
 const PATIENCE: Patience = Patience { give_up: 60, again: 1 };
@@ -158,6 +159,14 @@ impl<'r> Teller<'r> {
         });
         self.began = now;
     }
+}
+
+/// Tells why the stage cannot begin.
+pub fn not_taken<H: Hardware>(board: &mut Board<'_, H>, error: &Error, record: &mut BootRecord) -> End {
+    let code = error.code();
+    line(board.console, format_args!("handoff: {code} ({error:?})"));
+    refuse(board.console, board.link, record, code, board.clock.now());
+    End::Refused(code)
 }
 
 /// Tells both that the stage ends in a refusal: the last thing that it does before it stops.

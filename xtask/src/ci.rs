@@ -27,7 +27,7 @@ impl Ci {
         let deny = ["--", "--deny", "warnings"];
         let clippy = ["clippy", "--workspace", "--all-targets", "--quiet"];
         check("lints of host code", &[clippy.as_slice(), &deny].concat(), &[], "mend what it names")?;
-        for package in [firmware::STAGE0, firmware::STAGE2, firmware::PAYLOAD] {
+        for package in [firmware::STAGE0, firmware::STAGE1, firmware::STAGE2, firmware::PAYLOAD] {
             let args =
                 ["clippy", "--package", package, "--target", FIRMWARE_TARGET, "--profile", FIRMWARE_PROFILE];
             check(package, &[args.as_slice(), &["--quiet"], &deny].concat(), &[], "mend what it names")?;

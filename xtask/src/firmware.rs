@@ -15,6 +15,8 @@ use crate::{exec, panic_check};
 
 /// The package of the first stage.
 pub const STAGE0: &str = "stage0";
+/// The package of the stage that provisions a device, once.
+pub const STAGE1: &str = "stage1-provision";
 /// The package of the stage that boots Linux.
 pub const STAGE2: &str = "stage2-production";
 /// The package of the bare-metal payload.
@@ -42,6 +44,8 @@ pub struct Program {
 pub struct Firmware {
     /// The first stage, which executes in place.
     pub stage0: Program,
+    /// The stage that provisions a device.
+    pub stage1: Program,
     /// The stage that boots Linux and stays resident.
     pub stage2: Program,
     /// The bare-metal stand-in for Linux.
@@ -60,11 +64,12 @@ pub fn build() -> Result<Firmware> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let stage0 = program(STAGE0, &[], STAGE0)?;
     fits_rom(stage0.flat.bytes.len() as u64)?;
+    let stage1 = program(STAGE1, &[], STAGE1)?;
     let stage2 = program(STAGE2, &[], STAGE2)?;
     let payload = program(PAYLOAD, &[], PAYLOAD)?;
     let dtb = device_tree(&folder)?;
     panics(&stage0)?;
-    Ok(Firmware { stage0, stage2, payload, dtb })
+    Ok(Firmware { stage0, stage1, stage2, payload, dtb })
 }
 
 /// Builds stage0 with one `unwrap` put into it and makes sure that the panic check refuses it: a check that
@@ -88,11 +93,12 @@ pub fn panic_control() -> Result<()> {
 ///
 /// # Errors
 /// If something does not compile.
-pub fn build_to_measure() -> Result<[Program; 3]> {
+pub fn build_to_measure() -> Result<[Program; 4]> {
     tools::prepare(&[Tool::RustTarget])?;
     fs::create_dir_all(workspace::build_dir())?;
     Ok([
         linked(STAGE0, &[], &[&roomy()], "stage0-to-measure")?,
+        program(STAGE1, &[], STAGE1)?,
         program(STAGE2, &[], STAGE2)?,
         program(PAYLOAD, &[], PAYLOAD)?,
     ])

@@ -58,7 +58,7 @@ fn dispatch(command: &Command) -> Result<bool> {
 
 fn build() -> Result<bool> {
     let firmware = firmware::build()?;
-    for program in [&firmware.stage0, &firmware.stage2, &firmware.payload] {
+    for program in [&firmware.stage0, &firmware.stage1, &firmware.stage2, &firmware.payload] {
         let size = progress::bytes(program.flat.bytes.len() as u64);
         println!("{:<20} {size:>10}  {}", program.name, workspace::shown(&program.bin));
     }

@@ -49,17 +49,20 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Measures stage0, stage2 and the payload; `symbols` is how many of the largest symbols to list for each stage.
+    /// Measures stage0, stage1, stage2 and the payload; `symbols` is how many of the largest symbols to list for each stage.
     ///
     /// # Errors
     /// If a built file cannot be read.
-    pub fn measure([stage0, stage2, payload]: [&Program; 3], symbols: usize) -> Result<Self> {
+    pub fn measure([stage0, stage1, stage2, payload]: [&Program; 4], symbols: usize) -> Result<Self> {
         let stages = vec![
             stage(stage0, Some(board::STAGE0_ROM.size), symbols)?,
+            stage(stage1, Some(board::STAGE_RUN.size), symbols)?,
             stage(stage2, Some(board::STAGE_RUN.size), symbols)?,
             stage(payload, None, symbols)?,
         ];
-        let chain_bytes = stages.iter().take(2).map(|stage| stage.flat_bytes).sum();
+        let chain = [stage0.name, stage2.name];
+        let chain_bytes =
+            stages.iter().filter(|stage| chain.contains(&stage.name)).map(|stage| stage.flat_bytes).sum();
         Ok(Self {
             stages,
             chain_bytes,

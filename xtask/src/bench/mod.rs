@@ -108,7 +108,8 @@ impl Bench {
             );
         }
         let firmware = firmware::build()?;
-        let sizes = Sizes::measure([&firmware.stage0, &firmware.stage2, &firmware.payload], 0)?;
+        let programs = [&firmware.stage0, &firmware.stage1, &firmware.stage2, &firmware.payload];
+        let sizes = Sizes::measure(programs, 0)?;
         let step = Step::start("checking that everything on the device is signed and encrypted");
         let plain = Plain::open(&device)?;
         plaintext::absent(&device, &plain)?;
