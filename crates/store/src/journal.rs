@@ -14,7 +14,8 @@
 //! # Power cuts
 //! An entry counts once it is whole, which its CRC tells. What a cut left of one is skipped: the next entry is written
 //! behind it and takes the number that the torn one would have had. So bytes that are no entry lie only where the next
-//! entry, if there is one, continues the numbers; anything else is damage, and the journal is refused as a whole.
+//! entry, if there is one, continues the numbers; anything else is damage, and the journal is refused as a whole. Power
+//! may fail many times in a row at one entry: 32 of the longest may lie torn one behind the other.
 //!
 //! # Threats
 //! Whoever writes the flash can cut entries off at the end, as a power cut does, or plant some: payloads that matter are
@@ -36,6 +37,8 @@ const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
 pub const MAX_ENTRY: usize = 4096;
 /// Bytes of flash that the longest entry takes.
 const MAX_STORED: u64 = (HEADER_BYTES as u64 + MAX_ENTRY as u64).next_multiple_of(UNIT);
+/// Most bytes of torn entries that lie one behind the other.
+const MAX_TORN: u64 = 32 * MAX_STORED;
 
 /// Why a journal cannot be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,9 +153,8 @@ impl Journal {
                     journal.number = journal.number.saturating_add(1);
                     torn_at = None;
                 }
-                // A torn entry is no longer than the longest one, so that its end is in sight.
-                Place::Erased if torn_at.is_none_or(|torn| at.saturating_sub(torn) <= MAX_STORED) => break,
-                Place::Torn if torn_at.is_none_or(|torn| at.saturating_sub(torn) < MAX_STORED) => {
+                Place::Erased if torn_at.is_none_or(|torn| at.saturating_sub(torn) <= MAX_TORN) => break,
+                Place::Torn if torn_at.is_none_or(|torn| at.saturating_sub(torn) < MAX_TORN) => {
                     torn_at = torn_at.or(Some(at));
                     at = at.saturating_add(UNIT);
                     journal.next = at;

@@ -100,11 +100,49 @@ fn an_entry_that_was_altered_with_more_behind_it_is_refused() {
     }
 }
 
+/// A station with a loose contact: power fails again and again while the same entry is written.
 #[test]
-fn more_than_one_torn_entry_of_junk_is_refused() {
-    let mut flash = flash(&Power::new());
-    flash.bytes_mut()[BLOCK as usize..3 * BLOCK as usize].fill(0x5A);
-    assert_eq!(open(&mut flash).err(), Some(JournalError::Damaged { offset: BLOCK }));
+fn cuts_in_a_row_at_one_entry_leave_a_journal_that_goes_on() {
+    let region = Region::new(BLOCK, 40 * BLOCK);
+    let open = |flash: &mut Nor| {
+        let mut entries = Vec::new();
+        Journal::open(flash, region, &mut [0; MAX_ENTRY], |entry| entries.push(entry.payload.to_vec()))
+            .map(|journal| (journal, entries))
+    };
+    for (len, in_a_row) in [(0, 200), (1000, 100), (MAX_ENTRY, 32)] {
+        for tear in [Tear::Nothing, Tear::Some, Tear::Most] {
+            let power = Power::new();
+            let mut flash = Nor::new(42 * BLOCK, BLOCK, &power);
+            let (first, last) = (vec![1; 100], vec![2; len]);
+            open(&mut flash).unwrap().0.append(&mut flash, 1, &first).unwrap();
+            for _ in 0..in_a_row {
+                let (mut journal, entries) = open(&mut flash).unwrap();
+                assert_eq!(entries, std::slice::from_ref(&first));
+                // At the last of its units: as much as can be left of it lies there.
+                power.restore();
+                power.cut_at((20 + len as u64).div_ceil(64) - 1, tear);
+                assert!(journal.append(&mut flash, 2, &last).is_err());
+                power.restore();
+            }
+            open(&mut flash).unwrap().0.append(&mut flash, 2, &last).unwrap();
+            assert_eq!(open(&mut flash).unwrap().1, [first, last], "{len} bytes, {tear:?}");
+            assert_eq!(flash.violations(), 0);
+        }
+    }
+}
+
+#[test]
+fn more_junk_than_torn_entries_leave_is_refused() {
+    let region = Region::new(BLOCK, 40 * BLOCK);
+    let opened = |junk: usize| {
+        let mut flash = Nor::new(42 * BLOCK, BLOCK, &Power::new());
+        flash.bytes_mut()[BLOCK as usize..][..junk].fill(0x5A);
+        Journal::open(&mut flash, region, &mut [0; MAX_ENTRY], |_| ()).map(|journal| journal.entries())
+    };
+    assert_eq!(opened(32 * 4160), Ok(0));
+    for junk in [32 * 4160 + 1, 40 * BLOCK as usize] {
+        assert_eq!(opened(junk), Err(JournalError::Damaged { offset: BLOCK }), "{junk} bytes");
+    }
 }
 
 #[test]
