@@ -42,6 +42,10 @@ pub const FRESH_SEALING: &[u8] = b"kiln v1 fresh sealing";
 pub const RNG_SEED: &[u8] = b"kiln v1 os rng-seed";
 /// RNG secret and fresh entropy → `kaslr-seed` of the operating system.
 pub const KASLR_SEED: &[u8] = b"kiln v1 os kaslr-seed";
+/// Key-encryption key of an authority, a sealing's salt and its place → the key of the sealing.
+pub const AUTHORITY_SEAL: &[u8] = b"kiln v1 authority seal";
+/// Key-encryption key of an authority → its public id.
+pub const AUTHORITY_KEK_ID: &[u8] = b"kiln v1 authority kek id";
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +75,8 @@ mod tests {
             FRESH_SEALING,
             RNG_SEED,
             KASLR_SEED,
+            AUTHORITY_SEAL,
+            AUTHORITY_KEK_ID,
         ];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {

@@ -467,6 +467,12 @@ codes! {
         1134 StorageFailed "storage-failed"
             "the authority cannot store what it would answer, and so does not answer"
             "Look at the authority's disk and log; the device can be tried again.";
+        1135 DieOfOtherLot "die-of-other-lot"
+            "the die has begun in another lot"
+            "Provision it in the lot where it began, or take another die.";
+        1136 DieConflict "die-conflict"
+            "another die with this chip id or this key has an install"
+            "Two dies claim to be one: reject both, and ask the vendor.";
     }
     "host" => {
 
