@@ -56,6 +56,6 @@ pub use digest::{DIGEST_BYTES, Digest, Sha256, sha256};
 pub use drbg::Drbg;
 pub use ec::EcKey;
 pub use key::Key;
-pub use signature::es256_verify;
 #[cfg(feature = "rsa")]
 pub use signature::ps256_verify;
+pub use signature::{es256_low_s, es256_verify};

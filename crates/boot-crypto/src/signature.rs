@@ -22,6 +22,13 @@ pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]
     Decision::from_bool(key.verify_prehash(digest, &signature).is_ok())
 }
 
+/// Returns the signature whose s is in the lower half of its range, of the two that are equally valid for a key and a
+/// digest: whoever names a message by a digest over its signature takes no other. `None` for r or s out of range.
+#[inline(never)]
+pub fn es256_low_s(signature: &[u8; 64]) -> Option<[u8; 64]> {
+    Some(Signature::from_bytes(signature.into()).ok()?.normalize_s().to_bytes().into())
+}
+
 /// Verifies an RSASSA-PSS signature with SHA-256, MGF1-SHA-256 and a salt of 32 bytes. `modulus` is
 /// big-endian and of exactly 3072 or 4096 bits; the public exponent is 65537. Any other key refuses.
 #[cfg(feature = "rsa")]

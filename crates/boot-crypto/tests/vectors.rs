@@ -1,6 +1,6 @@
 //! Published vectors of the private-key operations and of the generator.
 
-use boot_crypto::{Drbg, EcKey, es256_verify, sha256};
+use boot_crypto::{Drbg, EcKey, es256_low_s, es256_verify, sha256};
 
 /// RFC 6979 appendix A.2.5: P-256, SHA-256.
 #[test]
@@ -20,6 +20,17 @@ fn signatures_are_those_of_rfc_6979() {
         "f1abb023518351cd71d881567b1ea663ed3efcf6c5132b354f28d3b0b7d38367",
         "019f4113742a2b14bd25926b49c649155f267e60d3814b4c0cc84250e46f0083"
     ));
+    // The same with n - s in the place of s, which is in the lower half.
+    let low = hex(concat!(
+        "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716",
+        "0834e36ad29a83bf2bc9385e491d6099c8fdf9d1ed67aa7ea5f51f93782857a9"
+    ));
+    assert_eq!(
+        (es256_low_s(&sample), es256_low_s(&low), es256_low_s(&test)),
+        (Some(low), Some(low), Some(test))
+    );
+    assert!(es256_verify(&public, &sha256(b"sample"), &low).accepts());
+    assert_eq!((es256_low_s(&[0; 64]), es256_low_s(&[0xFF; 64])), (None, None));
     for (message, signature) in [(&b"sample"[..], sample), (b"test", test)] {
         let digest = sha256(message);
         assert_eq!(key.sign(&digest), signature);
