@@ -26,7 +26,7 @@ pub use request::{UntrustedRequest, VerifiedRequest};
 
 use crate::signed::content_type;
 use crate::{Error, Message};
-use boot_crypto::{Decision, sha256};
+use boot_crypto::{Decision, equal, es256_low_s, sha256};
 use boot_info::{Statement, StatementError};
 use lifecycle::FuseFacts;
 use sealed_image::cbor;
@@ -49,8 +49,13 @@ impl<'a> UntrustedQuestion<'a> {
         self.0.payload
     }
 
+    /// Verifies the signature, and that it is the one with the lower s: with the other, which anybody can compute, a
+    /// station would make a second request of the first.
     fn verify(&self, stage_key: &[u8; 64]) -> Decision {
-        self.0.verify(stage_key)
+        match es256_low_s(self.0.signature) {
+            Some(low) => equal(&low, self.0.signature).and(self.0.verify(stage_key)),
+            None => Decision::REFUSE,
+        }
     }
 }
 
@@ -64,7 +69,7 @@ fn verify_statement(untrusted: &[u8], die_key: &[u8; 64]) -> Result<Statement, E
 
 /// Takes the fuse facts that a verified statement vouches for.
 fn verify_facts(untrusted: &[u8], statement: &Statement) -> Result<FuseFacts, Error> {
-    if !boot_crypto::equal(&sha256(untrusted), &statement.fuse_digest).accepts() {
+    if !equal(&sha256(untrusted), &statement.fuse_digest).accepts() {
         return Err(Error::FuseDigest);
     }
     let facts = FuseFacts::decode(untrusted).map_err(Error::FuseFacts)?;

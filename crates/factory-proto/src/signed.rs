@@ -3,7 +3,7 @@
 
 use crate::{Error, Message};
 use alloc::vec::Vec;
-use boot_crypto::EcKey;
+use boot_crypto::{EcKey, es256_low_s};
 use minicbor::data::Tag;
 use sealed_image::cbor::encode;
 use sealed_image::cose::sign1_digest;
@@ -58,10 +58,12 @@ pub const fn content_type(message: Message) -> &'static str {
     }
 }
 
-/// Signs a payload with the stage's key. The signature is deterministic, and so is the whole.
+/// Signs a payload with the stage's key. The signature is deterministic, and so is the whole; of the two signatures that
+/// are valid it is the one with the lower s, which readers insist on.
 pub(crate) fn sign1(message: Message, payload: &[u8], key: &EcKey) -> Vec<u8> {
     let protected = encode(|e| e.map(2)?.u8(1)?.i8(ES256)?.u8(3)?.str(content_type(message))?.ok());
     let signature = key.sign(&sign1_digest(&protected, payload));
+    let signature = es256_low_s(&signature).unwrap_or(signature);
     encode(|e| {
         e.tag(Tag::new(18))?.array(4)?.bytes(&protected)?.map(0)?.bytes(payload)?.bytes(&signature)?.ok()
     })

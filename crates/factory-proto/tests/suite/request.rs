@@ -10,6 +10,8 @@ use factory_proto::device::{Device, Session};
 use factory_proto::{Error, Message, content_type};
 use fail_code::FailCode::{self, *};
 use lifecycle::{FuseFacts, Lifecycle};
+use sealed_image::cbor::parse_exact;
+use sealed_image::cose::UntrustedSign1;
 
 fn payload() -> Vec<u8> {
     sign1_payload(&Samples::sound().request)
@@ -155,6 +157,24 @@ fn what_the_stage_signed_as_something_else_is_no_request() {
     }
     let statement = sign1_as("application/kiln-statement+cbor", &payload, &samples.die.stage_key);
     assert_eq!(verdict(Message::Request, &statement), Some(RequestSignature));
+}
+
+/// A station would make a second request of it: the authority, which knows requests by their digest, would have spent the
+/// nonce on one that no device sent.
+#[test]
+fn the_other_signature_of_the_two_that_are_valid_is_refused() {
+    let samples = Samples::sound();
+    let altered = with_high_s(&samples.request);
+    let sign1: UntrustedSign1<'_> = parse_exact(&altered).unwrap();
+    assert!(sign1.verify(&samples.die.stage_key.public()).accepts(), "the signature is valid");
+    assert_eq!(verdict(Message::Request, &altered), Some(RequestSignature));
+    assert_eq!(verdict(Message::Csr, &with_high_s(&samples.csr)), Some(CsrUnbound));
+    assert_eq!(with_high_s(&altered), samples.request);
+    // Every signature of a device is the lower one, whatever it signs.
+    for seed in 0..32 {
+        let session = samples.die.session_with([seed; 32]);
+        assert!(samples.die.verify(session.request()).is_ok());
+    }
 }
 
 #[test]

@@ -117,10 +117,28 @@ pub(crate) fn sign1_with(header: &[u8], payload: &[u8], key: &EcKey) -> Vec<u8> 
     structure.array(4).unwrap().str("Signature1").unwrap().bytes(header).unwrap();
     structure.bytes(&[]).unwrap().bytes(payload).unwrap();
     let signature = key.sign(&boot_crypto::sha256(&structure.into_writer()));
+    let signature = boot_crypto::es256_low_s(&signature).unwrap();
     let mut e = Encoder::new(Vec::new());
     e.tag(Tag::new(18)).unwrap().array(4).unwrap().bytes(header).unwrap().map(0).unwrap();
     e.bytes(payload).unwrap().bytes(&signature).unwrap();
     e.into_writer()
+}
+
+/// A COSE_Sign1 with the other of the two signatures that are valid: n - s in the place of s.
+pub(crate) fn with_high_s(message: &[u8]) -> Vec<u8> {
+    let order: [u8; 32] = [
+        0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xBC, 0xE6, 0xFA,
+        0xAD, 0xA7, 0x17, 0x9E, 0x84, 0xF3, 0xB9, 0xCA, 0xC2, 0xFC, 0x63, 0x25, 0x51,
+    ];
+    let mut message = message.to_vec();
+    let start = message.len() - 32;
+    let mut borrow = false;
+    for (s, n) in message[start..].iter_mut().zip(order).rev() {
+        let (difference, first) = n.overflowing_sub(*s);
+        let (difference, second) = difference.overflowing_sub(u8::from(borrow));
+        (*s, borrow) = (difference, first || second);
+    }
+    message
 }
 
 /// Signs a payload again as the stage would.
