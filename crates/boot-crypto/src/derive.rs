@@ -1,16 +1,32 @@
 //! HKDF-SHA256 (RFC 5869) and the keys of a die.
 
-use crate::{Digest, EcKey, Key, Sha256, labels, sha256};
-use zeroize::Zeroize;
+use crate::hmac::HmacSha256;
+use crate::{DIGEST_BYTES, Digest, EcKey, Key, Sha256, labels, sha256};
+use zeroize::{Zeroize, Zeroizing};
 
-/// Derives `N` bytes, at most 8160, from input key material, a salt and the concatenation of `info`.
-#[inline(never)]
+/// Derives bytes from input key material, a salt and the concatenation of `info`; at most 8160.
 pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8; N]) {
-    const { assert!(N <= 255 * 32, "RFC 5869 section 2.3 bounds the output") };
-    okm.zeroize();
-    let hkdf = hkdf::Hkdf::<sha2::Sha256>::new(Some(salt), ikm);
-    // Fails for a longer output only, which the assertion above excludes.
-    let _ = hkdf.expand_multi_info(info, okm);
+    const { assert!(N <= 255 * DIGEST_BYTES, "RFC 5869 section 2.3 bounds the output") };
+    hkdf(salt, ikm, info, okm);
+}
+
+#[inline(never)]
+fn hkdf(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8]) {
+    let mut extract = HmacSha256::new(salt);
+    extract.update(ikm);
+    let pseudorandom_key = Zeroizing::new(extract.finish());
+    let mut previous: &[u8] = &[];
+    let mut number = 0_u8;
+    for block in okm.chunks_mut(DIGEST_BYTES) {
+        number = number.wrapping_add(1);
+        let mut expand = HmacSha256::new(&*pseudorandom_key);
+        expand.update(previous);
+        info.iter().for_each(|piece| expand.update(piece));
+        expand.update(&[number]);
+        let output = Zeroizing::new(expand.finish());
+        block.iter_mut().zip(&*output).for_each(|(to, from)| *to = *from);
+        previous = block;
+    }
 }
 
 fn derive_key(salt: &[u8], ikm: &Key, info: &[&[u8]]) -> Key {

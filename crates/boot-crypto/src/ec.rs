@@ -1,12 +1,15 @@
-//! Private keys on P-256: deterministic signatures (RFC 6979) and key agreement (SP 800-56A section 5.7.1.2).
+//! ECDSA over P-256 with SHA-256 (ES256, RFC 9053 section 2.1) and ECDH (SP 800-56A section 5.7.1.2).
+//!
+//! On top of the arithmetic of `p256`, as small as it can be: the generic signing and verification of that crate would
+//! put two ways to multiply a point and two ways to invert a scalar into stage0.
 
-use crate::{Digest, Drbg, Key, hkdf_sha256};
+use crate::{Decision, Digest, Drbg, Key, equal, hkdf_sha256};
 use p256::elliptic_curve::ff::{Field as _, PrimeField as _};
-use p256::elliptic_curve::group::Group as _;
 use p256::elliptic_curve::ops::Reduce as _;
 use p256::elliptic_curve::point::AffineCoordinates as _;
-use p256::elliptic_curve::sec1::FromSec1Point as _;
-use p256::{AffinePoint, NonZeroScalar, ProjectivePoint, Scalar, U256};
+use p256::elliptic_curve::scalar::IsHigh as _;
+use p256::elliptic_curve::subtle::{Choice, ConditionallyNegatable as _, ConditionallySelectable as _};
+use p256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint, Scalar, U256};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Most pieces of `info` that [`EcKey::derive`] takes.
@@ -48,18 +51,15 @@ impl EcKey {
     /// Returns the public key: x followed by y.
     #[inline(never)]
     pub fn public(&self) -> [u8; 64] {
-        let point = ProjectivePoint::mul_by_generator(&self.0).to_affine();
-        let mut public = [0; 64];
-        let coordinates = point.x().into_iter().chain(point.y());
-        public.iter_mut().zip(coordinates).for_each(|(to, from)| *to = from);
-        public
+        let point = combine(&self.0, ProjectivePoint::IDENTITY, &Scalar::ZERO);
+        concatenate(point.x(), point.y())
     }
 
     /// Signs a digest, with the nonce of RFC 6979: r followed by s. The same key and digest always give the same
     /// signature.
     #[inline(never)]
     pub fn sign(&self, digest: &Digest) -> [u8; 64] {
-        let reduced = Scalar::reduce(&U256::from_be_slice(digest));
+        let reduced = reduce(digest);
         let scalar = Zeroizing::new(<[u8; 32]>::from(self.0.to_repr()));
         let mut nonces = Drbg::new(&*scalar, &reduced.to_repr(), &[]);
         loop {
@@ -75,31 +75,106 @@ impl EcKey {
 
     /// Signs with a nonce; `None` for one in 2²⁵⁶ nonces, where r or s is zero.
     fn sign_with(&self, nonce: &Self, reduced: &Scalar) -> Option<[u8; 64]> {
-        let x = ProjectivePoint::mul_by_generator(&nonce.0).to_affine().x();
-        let r = Scalar::reduce(&U256::from_be_slice(&x));
-        let mut inverse = Option::<Scalar>::from(nonce.0.invert())?;
+        let point = combine(&nonce.0, ProjectivePoint::IDENTITY, &Scalar::ZERO);
+        let r = reduce(&point.x().into());
+        let mut inverse = invert(&nonce.0);
         let s = inverse * (*reduced + r * *self.0);
         inverse.zeroize();
-        if bool::from(r.is_zero() | s.is_zero()) {
-            return None;
-        }
-        let mut signature = [0; 64];
-        let both = r.to_repr().into_iter().chain(s.to_repr());
-        signature.iter_mut().zip(both).for_each(|(to, from)| *to = from);
-        Some(signature)
+        let usable = !bool::from(r.is_zero() | s.is_zero());
+        usable.then(|| concatenate(r.to_repr(), s.to_repr()))
     }
 
     /// Agrees on a secret with the holder of `public`, x followed by y: the x coordinate of the shared point.
     /// `None` if `public` is no point of the curve.
     #[inline(never)]
     pub fn agree(&self, public: &[u8; 64]) -> Option<Key> {
-        let (x, y) = public.split_at(32);
-        let (x, y) = (<&[u8; 32]>::try_from(x).ok()?, <&[u8; 32]>::try_from(y).ok()?);
-        let point = p256::Sec1Point::from_affine_coordinates(x.into(), y.into(), false);
-        let point = Option::<AffinePoint>::from(AffinePoint::from_sec1_point(&point))?;
-        let shared = (ProjectivePoint::from(point) * *self.0).to_affine();
+        let shared = combine(&Scalar::ZERO, parse_point(public)?, &self.0);
         Some(Key::new(shared.x().into()))
     }
+}
+
+/// Verifies an ECDSA signature over P-256 with SHA-256 (FIPS 186-5 section 6.4.2). `public_key` is x followed by y,
+/// `signature` is r followed by s, each 32 bytes big-endian. A key that is no point of the curve refuses, as does r or
+/// s out of range.
+#[inline(never)]
+pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
+    let Some((r, s)) = halves(signature) else { return Decision::REFUSE };
+    let (Some(key), Some(r), Some(s)) =
+        (parse_point(public_key), EcKey::from_scalar(r), EcKey::from_scalar(s))
+    else {
+        return Decision::REFUSE;
+    };
+    let inverse = invert(&s.0);
+    let point = combine(&(reduce(digest) * inverse), key, &(*r.0 * inverse));
+    // At infinity, where x is zero, nothing is accepted: r is not.
+    equal(&reduce(&point.x().into()).to_repr(), &r.0.to_repr())
+}
+
+/// Returns the signature whose s is in the lower half of its range, of the two that are equally valid for a key and a
+/// digest: whoever names a message by a digest over its signature takes no other. `None` for r or s out of range.
+#[inline(never)]
+pub fn es256_low_s(signature: &[u8; 64]) -> Option<[u8; 64]> {
+    let (r, s) = halves(signature)?;
+    let (r, mut s) = (EcKey::from_scalar(r)?, *EcKey::from_scalar(s)?.0);
+    s.conditional_negate(s.is_high());
+    Some(concatenate(r.0.to_repr(), s.to_repr()))
+}
+
+/// Computes `on_generator` · G + `on_point` · `point`, in the same time and with the same memory accesses for all
+/// scalars: a doubling and a complete addition for each bit of the two together (Straus' and Shamir's trick).
+/// Everything goes through this one function, since a second way to multiply would not fit into stage0.
+#[inline(never)]
+fn combine(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint {
+    let both = ProjectivePoint::GENERATOR + point;
+    let on_generator = Zeroizing::new(<[u8; 32]>::from(on_generator.to_repr()));
+    let on_point = Zeroizing::new(<[u8; 32]>::from(on_point.to_repr()));
+    let mut sum = ProjectivePoint::IDENTITY;
+    for (g, p) in on_generator.iter().zip(&*on_point) {
+        for bit in (0..u8::BITS).rev() {
+            let (g, p) = (Choice::from(g >> bit & 1), Choice::from(p >> bit & 1));
+            let without = select(&ProjectivePoint::IDENTITY, &ProjectivePoint::GENERATOR, g);
+            sum = sum + sum + select(&without, &select(&point, &both, g), p);
+        }
+    }
+    sum.to_affine()
+}
+
+/// Returns the first point, or the second one if `second`.
+#[inline(never)]
+fn select(first: &ProjectivePoint, other: &ProjectivePoint, second: Choice) -> ProjectivePoint {
+    ProjectivePoint::conditional_select(first, other, second)
+}
+
+/// Inverts a scalar that is not zero, as its power to the order less 2, in the same time for all.
+#[inline(never)]
+fn invert(scalar: &Scalar) -> Scalar {
+    const EXPONENT: U256 =
+        U256::from_be_hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc63254f");
+    scalar.pow_vartime(&EXPONENT)
+}
+
+/// Reads 32 bytes big-endian, modulo the order.
+#[inline(never)]
+fn reduce(bytes: &[u8; 32]) -> Scalar {
+    Scalar::reduce(&FieldBytes::from(*bytes))
+}
+
+/// Parses a public key, x followed by y; `None` if it is no point of the curve.
+#[inline(never)]
+fn parse_point(untrusted: &[u8; 64]) -> Option<ProjectivePoint> {
+    let (x, y) = halves(untrusted)?;
+    Option::from(AffinePoint::from_coordinates(x.into(), y.into())).map(|point: AffinePoint| point.into())
+}
+
+fn halves(both: &[u8; 64]) -> Option<(&[u8; 32], &[u8; 32])> {
+    let (first, second) = both.split_first_chunk()?;
+    Some((first, second.first_chunk()?))
+}
+
+fn concatenate(first: FieldBytes, second: FieldBytes) -> [u8; 64] {
+    let mut both = [0; 64];
+    both.iter_mut().zip(first.into_iter().chain(second)).for_each(|(to, from)| *to = from);
+    both
 }
 
 impl Drop for EcKey {

@@ -1,34 +1,51 @@
 //! HMAC-SHA256 (FIPS 198-1).
 
-use hmac::{KeyInit as _, Mac as _};
+use crate::{DIGEST_BYTES, Digest, Sha256, sha256};
 use zeroize::Zeroizing;
+
+/// Block length of SHA-256 in bytes.
+const BLOCK_BYTES: usize = 64;
 
 /// Authenticates a message that comes in pieces; wiped when dropped.
 #[derive(Clone)]
-pub(crate) struct HmacSha256(hmac::Hmac<sha2::Sha256>);
+pub(crate) struct HmacSha256 {
+    inner: Sha256,
+    outer: Sha256,
+}
 
 impl HmacSha256 {
     /// Starts with the empty message.
     #[inline(never)]
     pub(crate) fn new(key: &[u8]) -> Self {
-        let mut block = Zeroizing::new([0; 64]);
-        if key.len() > block.len() {
-            block.iter_mut().zip(crate::sha256(key)).for_each(|(to, from)| *to = from);
+        let hashed: Zeroizing<Digest>;
+        let key = if key.len() > BLOCK_BYTES {
+            hashed = Zeroizing::new(sha256(key));
+            &*hashed
         } else {
-            block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-        }
-        Self(hmac::Hmac::new((&*block).into()))
+            key
+        };
+        Self { inner: keyed(key, 0x36), outer: keyed(key, 0x5C) }
     }
 
     /// Appends bytes to the message.
-    #[inline(never)]
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.inner.update(bytes);
     }
 
     /// Returns the code of all that was appended.
     #[inline(never)]
-    pub(crate) fn finish(self) -> [u8; 32] {
-        self.0.finalize().into_bytes().into()
+    pub(crate) fn finish(mut self) -> [u8; DIGEST_BYTES] {
+        self.outer.update(&self.inner.finish());
+        self.outer.finish()
     }
+}
+
+/// Starts a hash with the key, at most a block long, and the padding.
+#[inline(never)]
+fn keyed(key: &[u8], padding: u8) -> Sha256 {
+    let mut block = Zeroizing::new([padding; BLOCK_BYTES]);
+    block.iter_mut().zip(key).for_each(|(to, from)| *to ^= *from);
+    let mut hash = Sha256::new();
+    hash.update(&*block);
+    hash
 }

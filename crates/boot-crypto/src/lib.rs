@@ -31,31 +31,26 @@ extern crate alloc;
 #[cfg(feature = "host")]
 extern crate std;
 
-mod aead;
 mod decision;
 mod derive;
-mod digest;
 mod drbg;
 mod ec;
 mod hmac;
 #[cfg(feature = "host")]
 pub mod host;
-mod key;
 pub mod labels;
-mod signature;
+#[cfg(feature = "rsa")]
+mod ps256;
 pub mod test_keys;
 
-pub use aead::{AES_GCM_TAG_BYTES, GcmKey, TagMismatch};
+pub use bulk_crypto::{AES_GCM_TAG_BYTES, DIGEST_BYTES, Digest, GcmKey, Key, Sha256, TagMismatch, sha256};
 pub use decision::{Decision, equal};
 pub use derive::{
     alias_key, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fresh_sealing, fuse_tag,
     hkdf_sha256, identity_key, journal_entry_key, journal_entry_salt, journal_key, kaslr_seed, rng_secret,
     rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
 };
-pub use digest::{DIGEST_BYTES, Digest, Sha256, sha256};
 pub use drbg::Drbg;
-pub use ec::EcKey;
-pub use key::Key;
+pub use ec::{EcKey, es256_low_s, es256_verify};
 #[cfg(feature = "rsa")]
-pub use signature::ps256_verify;
-pub use signature::{es256_low_s, es256_verify};
+pub use ps256::ps256_verify;

@@ -20,6 +20,7 @@ enum Part {
 const PARTS: &[(&str, Part)] = &[
     ("memory-map", Part::Library(0)),
     ("fail-code", Part::Library(0)),
+    ("bulk-crypto", Part::Library(0)),
     ("boot-crypto", Part::Library(1)),
     ("hal", Part::Library(1)),
     ("lifecycle", Part::Library(2)),

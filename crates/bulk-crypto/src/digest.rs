@@ -40,5 +40,7 @@ impl Default for Sha256 {
 /// Hashes one message.
 #[inline(never)]
 pub fn sha256(bytes: &[u8]) -> Digest {
-    sha2::Sha256::digest(bytes).into()
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.finish()
 }

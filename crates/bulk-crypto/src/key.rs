@@ -21,7 +21,8 @@ impl Key {
         &self.0
     }
 
-    pub(crate) fn expose_mut(&mut self) -> &mut [u8; 32] {
+    /// Shows the place of the secret, for derivations.
+    pub const fn expose_mut(&mut self) -> &mut [u8; 32] {
         &mut self.0
     }
 }
