@@ -12,8 +12,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod dice;
 mod report;
-mod roots;
 mod select;
 
 pub use report::refuse;

@@ -5,7 +5,7 @@ use fail_code::FailCode;
 use lifecycle::{Lifecycle, OtpImage, Row};
 use release::test_keys;
 use store::Slot;
-use tests::verdict::{assert_boots, assert_stage0_refuses};
+use tests::verdict::{assert_boot_slot_refused, assert_boots, assert_stage0_refuses};
 use tests::{Device, Maker, TOKEN, private_owner};
 
 /// A device with everything in its slots that it needs, and these fuses.
@@ -30,10 +30,20 @@ fn a_development_die_and_a_production_die_boot() {
 
 #[test]
 fn states_that_boot_nothing_are_refused() {
-    for lifecycle in [Lifecycle::Blank, Lifecycle::Secured, Lifecycle::Closing, Lifecycle::Returned] {
+    for lifecycle in [Lifecycle::Blank, Lifecycle::Returned] {
         let mut maker = Maker::production();
         maker.lifecycle = lifecycle;
         refused(&maker, maker.otp(), FailCode::LifecycleForbids);
+    }
+}
+
+#[test]
+fn a_device_that_is_not_closed_does_not_boot_the_production_stage() {
+    for lifecycle in [Lifecycle::Secured, Lifecycle::Closing] {
+        let mut maker = Maker::production();
+        maker.lifecycle = lifecycle;
+        let report = device(&maker, maker.otp()).boot();
+        assert_boot_slot_refused(&report, FailCode::KindWrong);
     }
 }
 

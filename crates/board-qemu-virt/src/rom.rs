@@ -8,15 +8,15 @@ use memory_map::{MIB, Region};
 
 use crate::{memory, take_once, uart};
 
-/// Both boot slots.
-const BOOT_SLOTS: Region = Region::new(map::BOOT_SLOT_A.base, map::BOOT_SLOT_B.end() - map::BOOT_SLOT_A.base);
+/// What stage0 reads of flash0: from the boot slots to the state of closing.
+const STORED: Region = Region::new(map::BOOT_SLOT_A.base, map::DEVICE_STATE.end() - map::BOOT_SLOT_A.base);
 
 /// The address space of stage0: its own MMU block executable, the rest of flash0 readable where there is something
 /// to read, secure RAM writable. No DRAM.
 pub const fn level2() -> Level2 {
     Level2::new()
         .map(map::STAGE0_EXECUTABLE, Kind::Code)
-        .map(BOOT_SLOTS, Kind::ReadOnly)
+        .map(STORED, Kind::ReadOnly)
         .map(Region::new(map::FLASH0.end() - 2 * MIB, 2 * MIB), Kind::ReadOnly)
         .map(map::DEVICES, Kind::Device)
         .map(map::SECURE_RAM, Kind::Data)
@@ -30,7 +30,7 @@ pub struct Board {
     pub link: Uart,
     /// The fuses.
     pub otp: MappedOtp,
-    /// The part of flash0 that holds both boot slots.
+    /// The part of flash0 that holds both boot slots and the state of closing.
     pub flash: MappedNor,
     /// Where the next stage is decrypted to.
     pub run: &'static mut [u8],
@@ -51,7 +51,7 @@ impl Board {
                     console: uart(map::UART0),
                     link: uart(map::UART1),
                     otp: otp(),
-                    flash: nor(BOOT_SLOTS),
+                    flash: nor(STORED),
                     run: memory(map::STAGE_RUN),
                     boot_info: memory(map::BOOT_INFO),
                     secrets: memory(map::HANDOFF_SECRETS),

@@ -195,6 +195,9 @@ codes! {
         313 RootRevoked "root-revoked"
             "the owner root key of the image has been revoked in the fuses"
             "Sign under the owner's current root.";
+        314 NotClosingImage "not-closing-image"
+            "the provisioning stage is not the one whose measurement was burned when closing began"
+            "Write the provisioning stage that began to close this die into a boot slot: it alone can finish.";
 
         // 04xx: decrypting, and what comes out
         400 KeyUnwrap "key-unwrap"

@@ -28,6 +28,7 @@ const PARTS: &[(&str, Part)] = &[
     ("sealed-image", Part::Library(3)),
     ("store", Part::Library(4)),
     ("factory-proto", Part::Library(4)),
+    ("boot-select", Part::Library(5)),
     ("el3", Part::Hardware(0)),
     ("drivers", Part::Hardware(0)),
     ("board-qemu-virt", Part::Hardware(1)),

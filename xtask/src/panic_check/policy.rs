@@ -7,6 +7,7 @@ const KILN: &[&str] = &[
     "board_qemu_virt",
     "boot_crypto",
     "boot_info",
+    "boot_select",
     "bulk_crypto",
     "drivers",
     "el3",
