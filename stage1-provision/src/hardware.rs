@@ -36,6 +36,8 @@ pub struct Board<'a, H: Hardware> {
     pub clock: &'a H::Clock,
     /// The data caches.
     pub caches: &'a H::Caches,
+    /// Bytes of the heap that the self-test marches over: as much as provisioning takes on this board.
+    pub working_memory: usize,
 }
 
 impl<H: Hardware> Board<'_, H> {

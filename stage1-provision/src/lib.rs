@@ -28,6 +28,3 @@ pub use handoff::Handoff;
 pub use hardware::{Board, Hardware};
 pub use run::{End, provision};
 pub use tell::{not_taken, refuse};
-
-/// Bytes of the heap that provisioning works in, and that the self-test marches over.
-const WORKING_MEMORY: usize = 6 * 1024 * 1024;

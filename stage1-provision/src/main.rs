@@ -21,6 +21,9 @@ mod firmware {
     el3::tables!(ram::level1(), provision::level2());
     el3::entry!(main, fatal);
 
+    /// Bytes of the heap that all buffers of provisioning take together: a few chunks, and metadata.
+    const WORKING_MEMORY: usize = 6 * 1024 * 1024;
+
     /// The parts of the board.
     struct Virt;
 
@@ -47,6 +50,7 @@ mod firmware {
             console: &mut taken.console,
             clock: &Counter,
             caches: &Caches,
+            working_memory: WORKING_MEMORY,
         };
         let end = match handoff {
             Ok(handoff) => stage1_provision::provision(&mut board, handoff, &mut record),

@@ -115,7 +115,9 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
                 // The final check has told the cause; what stops provisioning is that it failed.
                 let code = match (operation, error.code()) {
                     (Operation::FinalCheck, code) if !is_about_fuses(code) => FailCode::FinalCheck,
-                    (Operation::ReadBack | Operation::CheckPrimary, _) => FailCode::ReadBack,
+                    (Operation::ReadBack | Operation::CheckPrimary | Operation::CheckBackup, _) => {
+                        FailCode::ReadBack
+                    }
                     (_, code) => code,
                 };
                 events.push_back(Event::Failed(code));

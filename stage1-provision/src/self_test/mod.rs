@@ -14,9 +14,9 @@ use fail_code::FailCode;
 use hal::{DmaDevices as _, FlashIdentity, Identify as _};
 use memory_map::qemu_virt::{COUNTER_HZ, FLASH_BLOCK, FLASH_WRITE_BUFFER, FLASH0};
 
+use crate::Error;
 use crate::hardware::{Board, Hardware};
 use crate::random::HealthyEntropy;
-use crate::{Error, WORKING_MEMORY};
 
 /// The flash that this board has.
 const FLASH: FlashIdentity =
@@ -30,7 +30,8 @@ pub(crate) fn run<H: Hardware>(board: &mut Board<'_, H>, entropy: &mut HealthyEn
     timer::check(board.clock, COUNTER_HZ).map_err(Error::SelfTest)?;
     crypto::check().map_err(Error::SelfTest)?;
     // As much of the heap as all buffers of provisioning take together, which come from there when it is free again.
-    memory::march(&mut vec![0; WORKING_MEMORY / size_of::<u64>()], board.caches).map_err(Error::SelfTest)?;
+    let cells = board.working_memory / size_of::<u64>();
+    memory::march(&mut vec![0; cells], board.caches).map_err(Error::SelfTest)?;
     if board.flash.identify() != Some(FLASH) {
         return Err(Error::SelfTest(FailCode::SelfTestFlash));
     }

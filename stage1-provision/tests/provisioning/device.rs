@@ -292,6 +292,19 @@ impl Device {
         disk.inner.bytes()[at..at + DISK_BACKED as usize].to_vec()
     }
 
+    /// Lets the adversary change a region of flash0.
+    pub(crate) fn change_flash(&mut self, region: Region, change: impl FnOnce(&mut [u8])) {
+        let at = self.flash.bank.place(region.base, region.size).unwrap() as usize;
+        change(&mut self.flash.bank.inner.bytes_mut()[at..at + region.size as usize]);
+    }
+
+    /// Lets the adversary change the backed part of a region of the disk.
+    pub(crate) fn change_disk(&mut self, region: Region, change: impl FnOnce(&mut [u8])) {
+        let disk = self.devices.disk.as_mut().unwrap();
+        let at = disk.place(region.base, DISK_BACKED).unwrap() as usize;
+        disk.inner.change(|bytes| change(&mut bytes[at..at + DISK_BACKED as usize]));
+    }
+
     /// Runs stage1 once, with this station at the link.
     pub(crate) fn run(&mut self, handoff: Handoff, station: Station) -> Cycle {
         let mut record = BootRecord::default();
@@ -306,6 +319,7 @@ impl Device {
             console: &mut console,
             clock: &self.clock,
             caches: &NoCaches,
+            working_memory: 16 * 1024,
         };
         let end = provision(&mut board, handoff, &mut record);
         link.station = None;

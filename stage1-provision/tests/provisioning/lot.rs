@@ -1,5 +1,7 @@
 //! An owner, a package and the lot's authority: what is on the trusted side.
 
+use std::rc::Rc;
+
 use boot_crypto::host::Es256Key;
 use boot_crypto::{Key, sha256};
 use factory_proto::authority::Authority;
@@ -19,7 +21,7 @@ pub(crate) const ROOT: u8 = 0x11;
 pub(crate) struct Lot {
     pub(crate) release: PackageRelease,
     pub(crate) content_key: ContentKey,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Rc<Authority>,
     /// Every plaintext of the release, with its name.
     pub(crate) plaintexts: Vec<(&'static str, Vec<u8>)>,
 }
@@ -63,6 +65,11 @@ fn plaintext(length: usize, seed: u8) -> Vec<u8> {
 
 /// Makes a lot whose payloads follow from `seed`.
 pub(crate) fn lot(seed: u8, compression: Compression) -> Lot {
+    lot_of(ROOT, seed, compression)
+}
+
+/// Makes a lot of the owner with this root key.
+pub(crate) fn lot_of(root: u8, seed: u8, compression: Compression) -> Lot {
     let parts =
         [("stage2", 9_000), ("kernel", 70_000), ("device tree", 5_001), ("initramfs", 4_100), ("secret", 48)];
     let plaintexts: Vec<_> = parts
@@ -94,6 +101,7 @@ pub(crate) fn lot(seed: u8, compression: Compression) -> Lot {
         provisioning_key: Key::new([seed ^ 0x55; 32]),
     };
     let identity = Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 };
-    let (release, content_key) = PackageRelease::make(&owner(ROOT), &identity, parts).unwrap();
-    Lot { release, content_key, authority: authority(ROOT, Role::Authority, ROOT + 4), plaintexts }
+    let (release, content_key) = PackageRelease::make(&owner(root), &identity, parts).unwrap();
+    let authority = Rc::new(authority(root, Role::Authority, root + 4));
+    Lot { release, content_key, authority, plaintexts }
 }

@@ -1,10 +1,15 @@
 //! Whole provisionings on the host simulator.
 
+mod answers;
+mod case;
 mod device;
 mod happy;
 mod judge;
 mod lot;
 mod mapped;
+mod package;
+mod parts;
 mod power;
 mod stage0;
 mod station;
+mod stored;

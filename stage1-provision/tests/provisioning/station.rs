@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use boot_crypto::{Digest, Key};
-use factory_proto::authority::{CsrExpected, Install, UntrustedCsr, UntrustedRequest};
+use factory_proto::authority::{Authority, CsrExpected, Install, UntrustedCsr, UntrustedRequest};
 use factory_proto::link::Frame;
 use factory_proto::{Message, Refusal};
 use fail_code::FailCode;
@@ -28,6 +28,10 @@ pub(crate) struct Book {
 #[derive(Clone)]
 pub(crate) struct Desk {
     lot: Rc<Lot>,
+    /// Who signs.
+    pub(crate) authority: Rc<Authority>,
+    /// What the ticket holds.
+    pub(crate) content_key: [u8; 32],
     die_key: [u8; 64],
     chip_id: [u8; 16],
     pub(crate) book: Rc<RefCell<Book>>,
@@ -38,7 +42,15 @@ pub(crate) const SERIAL: &str = "KILN-000042";
 impl Desk {
     pub(crate) fn new(lot: &Rc<Lot>, device: &Device) -> Self {
         let (die_key, chip_id) = (device.die_key, device.chip_id);
-        Self { lot: lot.clone(), die_key, chip_id, book: Rc::default() }
+        let content_key = *lot.content_key.0.expose();
+        Self {
+            lot: lot.clone(),
+            authority: lot.authority.clone(),
+            content_key,
+            die_key,
+            chip_id,
+            book: Rc::default(),
+        }
     }
 
     /// The install of this die.
@@ -86,11 +98,11 @@ impl Desk {
         if request.package_id != facts.package_id {
             return Err(FailCode::PackageNotOfLot);
         }
-        let content_key = Key::new(*self.lot.content_key.0.expose());
+        let content_key = Key::new(self.content_key);
         let install = self.install();
         let install =
             Install { id: &install, chip_id: &self.chip_id, serial: SERIAL, content_key: &content_key };
-        let ticket = self.lot.authority.ticket(&request, &install).unwrap();
+        let ticket = self.authority.ticket(&request, &install).unwrap();
         book.requests.insert(request.digest, request.stage_key);
         book.tickets.insert(request.digest, ticket.clone());
         Ok(ticket)
@@ -110,7 +122,7 @@ impl Desk {
             serial: SERIAL,
         };
         let csr = untrusted.verify(&expected).map_err(|error| error.code())?;
-        let receipt = self.lot.authority.receipt(&install, &csr.digest).unwrap();
+        let receipt = self.authority.receipt(&install, &csr.digest).unwrap();
         book.csrs.insert(install, csr.der.to_vec());
         Ok(receipt)
     }

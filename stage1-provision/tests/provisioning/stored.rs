@@ -1,0 +1,150 @@
+//! Somebody else's hand on what provisioning has written.
+
+use std::rc::Rc;
+
+use factory_proto::link::Frame;
+use factory_proto::{Message, Refusal};
+use fail_code::FailCode;
+use lifecycle::{Lifecycle, Row, burn};
+use memory_map::Region;
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, JOURNAL, OS_SLOT_A, OS_SLOT_B, SECRETS};
+use release::Compression;
+use sim::Tear;
+use stage1_provision::End;
+
+use crate::case::Case;
+use crate::device::Station;
+use crate::lot::lot;
+use crate::stage0;
+
+/// A station that answers honestly until this question, which it refuses.
+fn until(case: &Case, question: Message) -> Station {
+    let desk = case.desk.clone();
+    Box::new(move |frame| {
+        if frame.message == question {
+            let body = Refusal::new(FailCode::AuthorityUnreachable, "").encode();
+            return vec![Frame { message: Message::Refusal, seq: frame.seq, body }];
+        }
+        desk.answer(frame).into_iter().collect()
+    })
+}
+
+/// A die that was stopped before its certificate request was acknowledged: everything is re-keyed.
+fn re_keyed() -> Case {
+    let mut case = Case::new();
+    case.is_refused(until(&case, Message::Csr), FailCode::AuthorityUnreachable);
+    case
+}
+
+#[test]
+fn whatever_is_changed_after_re_keying_is_found_and_made_again_before_a_fuse_burns() {
+    for (slot, flash) in [(BOOT_STAGING, true), (SECRETS, true), (OS_SLOT_A, false), (OS_SLOT_B, false)] {
+        for offset in [8, 300, 4000] {
+            let mut case = re_keyed();
+            let change = |bytes: &mut [u8]| bytes[offset] ^= 4;
+            if flash {
+                case.device.change_flash(slot, change)
+            } else {
+                case.device.change_disk(slot, change)
+            }
+            let console = case.closes();
+            assert!(console.contains("FinalCheck: "), "{slot:?} {offset}: {console}");
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_is_not_the_running_stage_stops_before_the_stage_is_replaced() {
+    for offset in [300, 5_000] {
+        let mut case = re_keyed();
+        case.device.change_flash(BOOT_SLOT_B, |bytes| bytes[offset] ^= 1);
+        case.is_refused(case.desk.station(), FailCode::ReadBack);
+        assert!(case.device.flash_region(BOOT_SLOT_A).starts_with(&case.lot.release.stage1));
+        let stage1 = case.lot.release.stage1.clone();
+        case.device.change_flash(BOOT_SLOT_B, |bytes| bytes[..stage1.len()].copy_from_slice(&stage1));
+        case.closes();
+    }
+}
+
+#[test]
+fn the_journal_of_another_die_opens_nothing() {
+    let lot = Rc::new(lot(1, Compression::None));
+    for question in [Message::Request, Message::Csr] {
+        let mut other = Case::of(&lot, 2);
+        other.is_refused(until(&other, question), FailCode::AuthorityUnreachable);
+        let journal = other.device.flash_region(JOURNAL);
+        let mut case = Case::of(&lot, 1);
+        case.device.change_flash(JOURNAL, |bytes| bytes.copy_from_slice(&journal));
+        case.is_refused(case.desk.station(), FailCode::JournalInvalid);
+        case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
+        case.closes();
+    }
+}
+
+#[test]
+fn a_journal_with_a_changed_entry_is_refused() {
+    let mut tried = 0;
+    for number in 0.. {
+        let mut case = re_keyed();
+        let journal = case.device.flash_region(JOURNAL);
+        let end = journal.iter().rposition(|byte| *byte != 0xFF).unwrap();
+        let offset = number * 43;
+        // The last entry may be one that a power cut has torn; what fills up a unit of an entry is not read.
+        if offset + 128 > end {
+            break;
+        }
+        if journal[offset] == 0xFF {
+            continue;
+        }
+        case.device.change_flash(JOURNAL, |bytes| bytes[offset] ^= 1);
+        case.is_refused(case.desk.station(), FailCode::JournalInvalid);
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried}");
+}
+
+#[test]
+fn a_seed_that_is_burned_in_part_without_its_journal_is_scrap() {
+    let operations = {
+        let mut case = Case::new();
+        case.closes();
+        case.device.power.operations()
+    };
+    let mut hit = 0;
+    for back in 1..40 {
+        let mut case = Case::new();
+        case.device.power.cut_at(operations - back, Tear::Some);
+        let _ = case.run(case.desk.station());
+        case.device.power.restore();
+        if !burn::is_begun(&case.device.otp, Row::DeviceSeed)
+            || case.device.lifecycle() != Ok(Lifecycle::Secured)
+        {
+            continue;
+        }
+        hit += 1;
+        for journal in [0xFF, 0x00] {
+            case.device.change_flash(JOURNAL, |bytes| bytes.fill(journal));
+            let code = if journal == 0xFF { FailCode::FuseForeign } else { FailCode::JournalInvalid };
+            let fuses = case.device.otp.0.contents().to_vec();
+            let cycle = case.device.run(stage0::boot(&case.device, &case.lot), case.desk.station());
+            assert_eq!(cycle.end, End::Refused(code), "{}", cycle.console);
+            assert!(case.device.otp.0.contents() == fuses);
+        }
+    }
+    assert!(hit > 8, "{hit}");
+}
+
+/// Every region that holds an image after re-keying has one.
+#[test]
+fn the_cases_change_what_is_written() {
+    let case = re_keyed();
+    let blank = |region: Region, first: &[u8]| {
+        assert!(first.iter().any(|byte| !matches!(byte, 0 | 0xFF)), "{region:?}")
+    };
+    for slot in [BOOT_STAGING, SECRETS] {
+        blank(slot, &case.device.flash_region(slot)[..4096]);
+    }
+    for slot in [OS_SLOT_A, OS_SLOT_B] {
+        blank(slot, &case.device.disk_region(slot)[..4096]);
+    }
+}
