@@ -28,16 +28,6 @@ impl Firmware {
     pub fn get() -> &'static Self {
         static FIRMWARE: OnceLock<Firmware> = OnceLock::new();
         FIRMWARE.get_or_init(|| {
-            let folder = std::env::var_os(FOLDER).map(PathBuf::from).unwrap_or_else(|| {
-                panic!("{FOLDER} is not set: run `cargo xtask test`, which builds the firmware and sets it")
-            });
-            let read = |name: &str| {
-                let file = folder.join(name);
-                std::fs::read(&file).unwrap_or_else(|error| {
-                    let file = file.display();
-                    panic!("cannot read {file}: {error}. Run `cargo xtask test`, which builds it")
-                })
-            };
             let flat =
                 |name: &str| flatten_elf(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             Self {
@@ -48,4 +38,23 @@ impl Firmware {
             }
         })
     }
+}
+
+/// Returns an ELF file of the board's conformance programs.
+///
+/// # Panics
+/// If it was not built, with what to do.
+pub fn conformance(program: &str) -> Vec<u8> {
+    read(&format!("{program}.elf"))
+}
+
+fn read(name: &str) -> Vec<u8> {
+    let folder = std::env::var_os(FOLDER).map(PathBuf::from).unwrap_or_else(|| {
+        panic!("{FOLDER} is not set: run `cargo xtask test`, which builds the firmware and sets it")
+    });
+    let file = folder.join(name);
+    std::fs::read(&file).unwrap_or_else(|error| {
+        let file = file.display();
+        panic!("cannot read {file}: {error}. Run `cargo xtask test`, which builds it")
+    })
 }

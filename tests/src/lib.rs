@@ -20,5 +20,5 @@ mod maker;
 pub mod verdict;
 
 pub use device::{Device, TOKEN, expectation};
-pub use firmware::Firmware;
+pub use firmware::{Firmware, conformance};
 pub use maker::{Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, private_owner};

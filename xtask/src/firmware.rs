@@ -21,6 +21,10 @@ pub const STAGE1: &str = "stage1-provision";
 pub const STAGE2: &str = "stage2-production";
 /// The package of the bare-metal payload.
 pub const PAYLOAD: &str = "payload";
+/// The package of the board.
+const BOARD_CRATE: &str = "board-qemu-virt";
+/// The programs that check the board's drivers.
+const CONFORMANCE: [&str; 2] = ["conformance-provisioning", "conformance-closing"];
 /// The source of the board's device tree.
 const DEVICE_TREE: &str = "dts/qemu-virt.dts";
 /// The feature of stage0 that puts a panic into it, for the check that must find it.
@@ -85,6 +89,27 @@ pub fn panic_control() -> Result<()> {
         bail!("the control, a stage0 with an `unwrap` in it, passed the panic check: the check is broken");
     };
     eprintln!("  ok   the control with one unwrap is refused: {}", found.lines().next().unwrap_or_default());
+    Ok(())
+}
+
+/// Builds the programs that check the board's drivers on the emulator, for the boot tests.
+///
+/// # Errors
+/// If one does not compile.
+pub fn conformance() -> Result<()> {
+    let step = Step::start("building the board's conformance programs");
+    let mut command = exec::cargo();
+    command.args(["build", "--package", BOARD_CRATE, "--examples", "--target", FIRMWARE_TARGET]);
+    command.args(["--profile", FIRMWARE_PROFILE, "--message-format=json-render-diagnostics"]);
+    command.arg("--config").arg(flags(BOARD_CRATE)?);
+    let messages = exec::capture(&mut command)?;
+    let messages = String::from_utf8_lossy(&messages);
+    for name in CONFORMANCE {
+        let built = executable(&messages, name).with_context(|| format!("cargo built no {name}"))?;
+        fs::copy(&built, workspace::build_dir().join(format!("{name}.elf")))
+            .with_context(|| format!("cannot read {}", built.display()))?;
+    }
+    step.done(&format!("{} programs", CONFORMANCE.len()));
     Ok(())
 }
 
@@ -187,11 +212,11 @@ fn flags(package: &str) -> Result<String> {
     Ok(format!("target.{FIRMWARE_TARGET}.rustflags=[{}]", flags.join(",")))
 }
 
-/// Finds the program of `package` in cargo's messages.
-fn executable(messages: &str, package: &str) -> Option<PathBuf> {
+/// Finds the program of this name in cargo's messages.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let artefacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     artefacts
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == package)
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
 }
 

@@ -43,6 +43,7 @@ impl Test {
         ])?;
         firmware::build()?;
         firmware::panic_control()?;
+        firmware::conformance()?;
         let python = python()?;
         let mut cargo = exec::cargo();
         cargo.arg("test").env("KILN_BUILD_DIR", workspace::build_dir()).env("KILN_PYTHON", &python);

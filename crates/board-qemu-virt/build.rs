@@ -1,0 +1,21 @@
+//! Gives the linker script of the conformance programs its numbers, from the memory map.
+
+use memory_map::qemu_virt::STAGE_RUN;
+
+fn main() {
+    println!("cargo::rerun-if-changed=../../linker/stage.ld");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
+        return;
+    }
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../linker/stage.ld");
+    println!("cargo::rustc-link-arg-examples=-T{}", script.display());
+    for (symbol, value) in [
+        ("RUN_BASE", STAGE_RUN.base),
+        ("CODE_END", STAGE_RUN.base + 2 * memory_map::MIB),
+        ("RUN_END", STAGE_RUN.end()),
+        ("STACK_SIZE", 128 * memory_map::KIB),
+        ("MAX_CORES", 1),
+    ] {
+        println!("cargo::rustc-link-arg-examples=--defsym={symbol}={value:#x}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Checks on the real board what the production stage relies on while closing ends: the part of the flash that it
+//! borrows is there meanwhile, and nothing of it afterwards.
+//!
+//! It writes to the device that it runs on, and makes it useless.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+#[path = "checks.rs"]
+mod checks;
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!(
+        "this runs on a device: `cargo xtask test -- --package tests --test board` builds and starts it"
+    );
+}
+
+#[cfg(target_os = "none")]
+mod program {
+    use board_qemu_virt::{power_pins, ram, with_flash};
+    use hal::{Identify as _, Storage as _};
+    use memory_map::qemu_virt as map;
+
+    use crate::checks::{Checks, fatal, holds_what_is_written, refuses_writes};
+
+    el3::tables!(ram::level1(), ram::level2());
+    el3::entry!(main, fatal);
+
+    fn main(_: u64) -> ! {
+        let Some(board) = ram::Board::take() else { fatal(0) };
+        let mut checks = Checks::new(board.console);
+        for time in [b"first time", b"again, new"] {
+            with_flash(|flash| {
+                for (name, region) in [
+                    ("slot-b-is-written", map::BOOT_SLOT_B),
+                    ("journal-is-written", map::JOURNAL),
+                    ("closing-state-is-written", map::CLOSING_STATE),
+                    ("certificates-are-written", map::CERTIFICATES),
+                    ("staging-is-written", map::BOOT_STAGING),
+                ] {
+                    checks.check(name, holds_what_is_written(flash, region, time));
+                }
+                for (name, region) in [
+                    ("stage0-is-not-reached", map::STAGE0_ROM),
+                    ("the-running-slot-is-not-reached", map::BOOT_SLOT_A),
+                    ("fuses-are-not-reached", map::OTP_WORDS),
+                ] {
+                    let read = flash.read(region.base, &mut [0; 4]);
+                    checks.check(name, refuses_writes(flash, region) && read.is_err());
+                }
+                checks.check("flash-is-not-asked-what-it-is", flash.identify().is_none());
+            });
+        }
+        checks.done();
+        // SAFETY: nothing is mapped there any more: the read does not return.
+        let word = unsafe { core::ptr::read_volatile(map::JOURNAL.base as *const u32) };
+        checks.check("flash-is-gone-afterwards", word == word.wrapping_add(1));
+        power_pins().power_off()
+    }
+}
