@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use boot_crypto::{Key, kaslr_seed, rng_seed};
 use boot_info::record::{BootRecord, MAX_FRAME};
-use boot_info::{BootInfo, SecretPage, Secrets, Stage, Step, Timeline};
+use boot_info::{BootInfo, Evidence, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices};
 use lifecycle::Lifecycle;
@@ -14,6 +14,7 @@ use sealed_image::{Kind, Root};
 use store::{Slot, Slots};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::closing::Pending;
 use crate::device_tree::{FixUps, Hardware, fix_up};
 use crate::load::{Os, Trust, load};
 use crate::place;
@@ -25,6 +26,7 @@ pub struct Handoff {
     info: BootInfo,
     os_storage_key: Key,
     rng_secret: Key,
+    evidence: Option<Evidence>,
     lifecycle: Lifecycle,
 }
 
@@ -55,7 +57,7 @@ impl Handoff {
                 let Secrets::Production { os_storage_key, rng_secret } = page.secrets else {
                     return Err(FailCode::BootInfoInvalid);
                 };
-                Ok(Self { info, os_storage_key, rng_secret, lifecycle })
+                Ok(Self { info, os_storage_key, rng_secret, evidence: page.evidence, lifecycle })
             }
             _ => Err(FailCode::LifecycleForbids),
         }
@@ -67,6 +69,20 @@ impl Handoff {
         let mut timeline = Timeline::new(record, Stage::Stage2, left);
         timeline.step(Step::Handoff, now);
         timeline
+    }
+
+    /// Returns what there is to close, on the first boots after the fuses of closing were burned.
+    pub fn pending(&self) -> Option<Pending<'_>> {
+        self.evidence.as_ref().map(|evidence| Pending {
+            evidence,
+            chip_id: &self.info.chip_id,
+            roots: self.roots(),
+            refuse_test_keys: self.refuse_test_keys(),
+        })
+    }
+
+    fn refuse_test_keys(&self) -> bool {
+        self.lifecycle != Lifecycle::Development
     }
 
     fn roots(&self) -> Vec<Root> {
@@ -111,7 +127,7 @@ pub fn boot(
     let trust = Trust {
         roots: &roots,
         floors: &handoff.info.floors,
-        refuse_test_keys: handoff.lifecycle != Lifecycle::Development,
+        refuse_test_keys: handoff.refuse_test_keys(),
         storage_key,
     };
     let stage_images = timeline.record.images;

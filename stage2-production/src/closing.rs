@@ -23,18 +23,22 @@ use alloc::vec::Vec;
 use boot_info::Evidence;
 use boot_info::closing::ClosingState;
 use factory_proto::device::verify_release;
-use factory_proto::link::{Answer, Asker, Patience};
-use factory_proto::{ClosingProof, Message, Trust};
+use factory_proto::link::{Answer, Asker, Patience, encode};
+use factory_proto::{ClosingProof, Message, Outcome, Phase, Progress, Trust};
 use fail_code::FailCode;
-use hal::{Clock, Console, ReadError, Receive, Storage, StorageMut, WriteError};
+use hal::{Clock, Console, DmaDevices, ReadError, Receive, Storage, StorageMut, WriteError};
 use memory_map::Region;
-use memory_map::qemu_virt::{BOOT_SLOT_B, BOOT_STAGING, CERTIFICATES, CLOSING_STATE, JOURNAL, PACKAGE};
-use sealed_image::{Es256, HEADER_BYTES, Header, PAYLOAD_ALIGN};
+use memory_map::qemu_virt::{
+    BOARD, BOOT_SLOT_B, BOOT_STAGING, CERTIFICATES, CLOSING_STATE, JOURNAL, PACKAGE,
+};
+use sealed_image::{Es256, HEADER_BYTES, Header, PAYLOAD_ALIGN, Root};
 
 /// How long a boot waits for the release: a device without a station boots all the same.
 const PATIENCE: Patience = Patience { give_up: 10, again: 1 };
 /// Bytes that are copied or cleared at a time.
 const STEP: usize = 64 * 1024;
+/// The number of this step in what the station is told: the last of provisioning.
+const PROVE_CLOSED: u8 = 8;
 
 /// Why closing is not finished. The device boots, and the next boot carries on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,63 @@ impl From<ReadError> for Error {
 impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         Self::Write(error)
+    }
+}
+
+/// A closing that is pending.
+pub struct Pending<'a> {
+    /// What stage0 vouches for.
+    pub evidence: &'a Evidence,
+    /// The chip id, as fused.
+    pub chip_id: &'a [u8; 16],
+    /// The owner roots, as fused.
+    pub roots: Vec<Root>,
+    /// Whether published test keys are refused.
+    pub refuse_test_keys: bool,
+}
+
+impl Pending<'_> {
+    /// Ends provisioning: asks for the release, has `settle` use it, and tells the station how it went.
+    ///
+    /// Devices are started, and `settle` is called, only once there is a release that was verified.
+    ///
+    /// # Errors
+    /// See [`Error`]; the device boots all the same, and the next boot does it again.
+    pub fn close<D: DmaDevices>(
+        &self,
+        link: &mut (impl Console + Receive),
+        clock: &impl Clock,
+        devices: &mut D,
+        settle: impl FnOnce(&[u8], Option<&mut D::Disk>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        tell(link, Message::Progress, &progress(Phase::Begin, clock));
+        let trust = Trust { board: BOARD, roots: &self.roots, refuse_test_keys: self.refuse_test_keys };
+        let settled = prove(self.evidence, self.chip_id, &trust, link, clock).and_then(|release| {
+            devices.start();
+            let settled = settle(&release, devices.disk());
+            devices.stop();
+            settled
+        });
+        if settled.is_ok() {
+            tell(link, Message::Progress, &progress(Phase::End, clock));
+        }
+        let code = settled.err().map_or(0, |error| error.code().number());
+        tell(link, Message::Outcome, &Outcome { code }.encode());
+        settled
+    }
+}
+
+fn progress(phase: Phase, clock: &impl Clock) -> Vec<u8> {
+    let ticks = u128::from(clock.now()).saturating_mul(1_000_000);
+    let micros = ticks.checked_div(u128::from(clock.hz())).unwrap_or_default() as u64;
+    Progress { step: PROVE_CLOSED, phase, micros, bytes: 0 }.encode()
+}
+
+/// Tells the station what wants no answer.
+fn tell(link: &mut impl Console, message: Message, body: &[u8]) {
+    // Only a message of more than 8 KiB has no frame.
+    if let Ok(frame) = encode(message, 0, body) {
+        link.write(&frame);
     }
 }
 

@@ -10,7 +10,7 @@ use memory_map::MIB;
 use memory_map::qemu_virt::{BOARD, DISK_MIN, FLASH_BLOCK};
 use sealed_image::host::{Signer, certify, encode_grant};
 use sealed_image::{Grant, KindSet, MAX_BOARDS, Role, Root, Version};
-use sim::{Disk, Nor, Power, Tear};
+use sim::{Devices, Disk, Nor, Power, Source, Tear};
 use std::cell::Cell;
 use std::collections::VecDeque;
 
@@ -70,19 +70,33 @@ impl Clock for Ticking {
     }
 }
 
+/// What a station was told.
+type Told = Vec<(Message, Vec<u8>)>;
+
 /// A station that answers each proof with the same message.
 struct Station {
     answer: Option<(Message, Vec<u8>)>,
     receiver: factory_proto::link::Receiver,
     arriving: VecDeque<u8>,
     proofs: Vec<Vec<u8>>,
+    told: Told,
+}
+
+impl Station {
+    fn new(answer: Option<(Message, Vec<u8>)>) -> Self {
+        let (receiver, arriving) = Default::default();
+        Self { answer, receiver, arriving, proofs: Vec::new(), told: Vec::new() }
+    }
 }
 
 impl Console for Station {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if let Some(frame) = self.receiver.push(*byte) {
-                assert_eq!(frame.message, Message::ClosingProof);
+                if frame.message != Message::ClosingProof {
+                    self.told.push((frame.message, frame.body));
+                    continue;
+                }
                 if let Some((message, body)) = &self.answer {
                     self.arriving.extend(encode(*message, frame.seq, body).unwrap());
                 }
@@ -99,8 +113,7 @@ impl Receive for Station {
 }
 
 fn ask(answer: Option<(Message, Vec<u8>)>) -> (Result<Vec<u8>, Error>, Vec<Vec<u8>>) {
-    let mut station =
-        Station { answer, receiver: Default::default(), arriving: VecDeque::new(), proofs: Vec::new() };
+    let mut station = Station::new(answer);
     let trust = Trust { board: BOARD, roots: &roots(), refuse_test_keys: true };
     let outcome = prove(&evidence(), &CHIP, &trust, &mut station, &Ticking(Cell::new(0)));
     (outcome, station.proofs)
@@ -248,4 +261,57 @@ fn junk_in_the_waiting_place_is_refused_while_slot_b_holds_no_image() {
     assert_eq!(settle(&release(), &mut flash, Some(&mut disk)), Err(Error::Staging));
     assert!(!closing_state(&flash).acknowledged);
     assert_eq!(settle(&release(), &mut flash, None::<&mut Disk>), Err(Error::NoDisk));
+}
+
+/// Closes a device whose station gives this answer; returns what it was told, and whether anything was settled.
+fn close(answer: Option<(Message, Vec<u8>)>) -> (Result<(), Error>, Told, Nor, Disk) {
+    let (mut flash, disk) = device(&Power::new());
+    let mut devices = Devices::new(Some(disk), Source::new(1));
+    let mut station = Station::new(answer);
+    let evidence = evidence();
+    let pending =
+        Pending { evidence: &evidence, chip_id: &CHIP, roots: roots().to_vec(), refuse_test_keys: true };
+    let clock = Ticking(Cell::new(0));
+    let outcome =
+        pending.close(&mut station, &clock, &mut devices, |release, disk| settle(release, &mut flash, disk));
+    assert!(devices.disk().is_none(), "no device is left running");
+    (outcome, station.told, flash, devices.disk.take().unwrap())
+}
+
+fn phases(told: &Told) -> Vec<Phase> {
+    let steps = told.iter().filter(|(message, _)| *message == Message::Progress);
+    steps
+        .map(|(_, body)| Progress::decode(body).unwrap())
+        .inspect(|progress| assert_eq!(progress.step, PROVE_CLOSED))
+        .map(|progress| progress.phase)
+        .collect()
+}
+
+fn outcome_of(told: &Told) -> u16 {
+    let (last, body) = told.last().unwrap();
+    assert_eq!(*last, Message::Outcome);
+    Outcome::decode(body).unwrap().code
+}
+
+#[test]
+fn closing_ends_with_everything_settled_and_the_station_told() {
+    let (closed, told, flash, disk) = close(Some((Message::Release, release())));
+    assert_eq!(closed, Ok(()));
+    assert_settled(&flash, &disk);
+    assert_eq!(phases(&told), [Phase::Begin, Phase::End]);
+    assert_eq!(outcome_of(&told), 0);
+}
+
+#[test]
+fn without_a_release_for_this_device_nothing_is_written_and_the_code_is_told() {
+    let other = authority(Role::Authority).release(&[0x12; 32], &CHIP, &[CERTIFICATE]).unwrap();
+    let cases = [(None, FailCode::NoAnswer), (Some((Message::Release, other)), FailCode::CertificateInvalid)];
+    for (answer, code) in cases {
+        let (closed, told, flash, disk) = close(answer);
+        assert_eq!(closed.map_err(|error| error.code()), Err(code));
+        let (untouched, full) = device(&Power::new());
+        assert!(flash.bytes() == untouched.bytes() && disk.bytes() == full.bytes(), "{code}");
+        assert_eq!(phases(&told), [Phase::Begin]);
+        assert_eq!(outcome_of(&told), code.number());
+    }
 }

@@ -3,14 +3,16 @@
 mod logger;
 mod monitor;
 
-use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram};
+use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram, with_flash};
 use boot_info::record::{BootRecord, MAX_FRAME};
-use boot_info::{Stage, Step};
+use boot_info::{Stage, Step, Timeline};
+use drivers::uart::Uart;
 use el3::monitor::Start;
 use fail_code::FailCode;
 use hal::{Clock, Console, Cores, DmaDevices};
 use memory_map::qemu_virt::OS_LOAD;
 use stage2_production::boot::{Handoff, Launch, boot, frame};
+use stage2_production::closing::settle;
 use stage2_production::device_tree::parse_hardware;
 
 el3::tables!(board_qemu_virt::ram::level1(), board_qemu_virt::ram::level2());
@@ -30,6 +32,7 @@ fn main(_boot_info: u64) -> ! {
         let mut team = ram::gather_cores(hardware.cores);
         let affinities = ram::affinities(team.count());
         let mut timeline = handoff.timeline(&mut record, started);
+        close(&handoff, &mut link, &mut devices, &mut timeline);
         let launch = boot(
             handoff,
             &hardware,
@@ -60,6 +63,17 @@ fn main(_boot_info: u64) -> ! {
         }
         Err(code) => refuse(&mut link, &mut record, code),
     }
+}
+
+/// Ends provisioning, on the first boots that a device does on its own. One that cannot end it boots all the same.
+fn close(handoff: &Handoff, link: &mut Uart, devices: &mut ram::Devices, timeline: &mut Timeline<'_>) {
+    let Some(pending) = handoff.pending() else { return };
+    let closed = pending
+        .close(link, &Counter, devices, |release, disk| with_flash(|flash| settle(release, flash, disk)));
+    if let Err(error) = closed {
+        log::error!("provisioning is not ended, the next boot carries on: {}", error.code());
+    }
+    timeline.step(Step::ProveClosed, Counter.now());
 }
 
 /// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
