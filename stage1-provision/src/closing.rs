@@ -9,13 +9,19 @@
 //! follows from the journalled seed and from what was verified; it is carried on where it is a superset of what is
 //! burned, and refused otherwise.
 
-use boot_crypto::{Digest, Key};
+use alloc::boxed::Box;
+use alloc::vec;
+
+use boot_crypto::{Digest, Key, device_root, equal, labels, storage_key};
 use boot_info::closing::ClosingState;
-use hal::{Storage as _, StorageMut as _};
+use boot_select::{METADATA_ROOM, Selection};
+use hal::{Storage, StorageMut as _};
 use lifecycle::burn::CheckedPlan;
 use lifecycle::{Closing, Fuses, Lifecycle, Plan, ROLES};
-use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_STAGING, CLOSING_STATE, OS_SLOT_A};
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_STAGING, CLOSING_STATE, OS_SLOT_A, STAGE_RUN};
+use memory_map::{MIB, Region};
 use sealed_image::{Kind, Role};
+use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::born::DeviceKeys;
@@ -23,6 +29,9 @@ use crate::handoff::Handoff;
 use crate::hardware::{Board, Hardware};
 use crate::read_back::{self, Verified};
 use crate::trust::Trust;
+
+/// Where a stage executes: the first MMU block of where it runs.
+const STAGE_CODE: Region = STAGE_RUN.part(0, 2 * MIB);
 
 /// Rollback floors of roles 1 to 6.
 pub(crate) type Floors = [u8; ROLES as usize];
@@ -37,19 +46,34 @@ pub(crate) fn final_check<H: Hardware>(
     let stage = read_back::facts(board.flash, BOOT_SLOT_A, Kind::Stage2, trust)?;
     let os = read_back::facts(board.disk()?, OS_SLOT_A, Kind::Bundle, trust)?;
     let floors = floors(trust, &stage, &os)?;
-    let closed = trust.with_floors(by_role(&floors));
-    plan(board, &handoff.measurement, &keys.seed, &floors)?;
-
-    let stages =
-        [BOOT_SLOT_A, BOOT_STAGING].map(|slot| read_back::stage(board.flash, slot, &closed, &keys.boot));
-    for found in stages.into_iter().chain([read_back::os(board, &closed, keys)]) {
-        let found = found?;
-        if found != stage && found != os {
+    let plan = plan(board, &handoff.measurement, &keys.seed, &floors)?;
+    let closed = Fuses::read(plan.outcome()).map_err(Error::Fuses)?;
+    for slot in [BOOT_SLOT_A, BOOT_STAGING] {
+        let measurement = boots(board.flash, slot, &closed, &handoff.die_secret)?;
+        if !equal(&measurement, &stage.manifest_digest).accepts() {
             return Err(Error::SlotsDiffer);
         }
     }
-    read_back::secrets(board.flash, &closed, &keys.secret)?;
+    let trust = trust.with_floors(*closed.floors());
+    if read_back::os(board, &trust, keys)? != os {
+        return Err(Error::SlotsDiffer);
+    }
+    read_back::secrets(board.flash, &trust, &keys.secret)?;
     Ok(floors)
+}
+
+/// Opens the stage in a slot as stage0 will on the closed die, and returns its measurement: by the same selection, with
+/// keys derived from the fuses of the model, but for the secret that only stage0 knows, whose derivative it handed over.
+fn boots(flash: &mut impl Storage, slot: Region, closed: &Fuses, die_secret: &Key) -> Result<Digest, Error> {
+    let selection = Selection::of(closed).map_err(Error::Selection)?;
+    let seed = closed.device_seed().ok_or(Error::OutOfOrder)?;
+    let root = device_root(die_secret, seed);
+    let key = storage_key(&root, labels::STORAGE_BOOT, closed.chip_id(), closed.owner_generation());
+    let mut metadata = Box::new([0; METADATA_ROOM]);
+    let found = selection.find(flash, slot, STAGE_CODE, &mut metadata).map_err(Error::Selection)?;
+    let mut run = Zeroizing::new(vec![0; found.plain_size() as usize]);
+    let stage = found.open(flash, &key, &mut run).map_err(Error::Selection)?;
+    Ok(stage.record.measurement)
 }
 
 /// The rollback index of stage2 is the floor of its role, that of the bundle the floor of its; no floor falls, and
@@ -66,13 +90,6 @@ fn floors(trust: &Trust, stage: &Verified, os: &Verified) -> Result<Floors, Erro
         *floor = u8::try_from(burned.max(index)).map_err(|_| Error::FloorTooHigh { role, index })?;
     }
     Ok(floors)
-}
-
-/// The floors as the handoff numbers them.
-fn by_role(floors: &Floors) -> [u32; 8] {
-    let mut by_role = [0; 8];
-    by_role.iter_mut().skip(1).zip(floors).for_each(|(to, from)| *to = u32::from(*from));
-    by_role
 }
 
 /// Makes the closing plan and tries it on a model of this die.

@@ -68,6 +68,8 @@ pub enum Error {
     },
     /// A bundle repeats its rollback index wrongly.
     BundleIndex,
+    /// stage0's selection refuses what the closed device is to boot.
+    Selection(FailCode),
     /// Two slots that should hold the same release hold different ones.
     SlotsDiffer,
     /// The journal cannot be read or written.
@@ -113,7 +115,7 @@ impl Error {
             Self::Refused { .. } => FailCode::AnswerMalformed,
             Self::Message(error) => error.code(),
             Self::OutOfOrder => FailCode::Panic,
-            Self::SelfTest(code) => *code,
+            Self::SelfTest(code) | Self::Selection(code) => *code,
             Self::NoDisk => FailCode::DiskMissing,
             Self::Store(error) => error.code(),
             Self::Read(_) => FailCode::DiskRead,

@@ -62,7 +62,7 @@ fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
 }
 
 /// Tells from the journal which step has begun and is not done.
-fn step_under_way(device: &mut Device) -> Option<Step> {
+pub(crate) fn step_under_way(device: &mut Device) -> Option<Step> {
     let (_, entries) = Journal::open(&mut device.flash).unwrap();
     let (mut begun, mut done) = (None, None);
     for recorded in entries {

@@ -11,10 +11,12 @@ use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, JOURNAL, OS_
 use release::Compression;
 use sim::Tear;
 use stage1_provision::End;
+use stage1_provision::machine::Step;
 
 use crate::case::Case;
 use crate::device::Station;
 use crate::lot::lot;
+use crate::power::step_under_way;
 use crate::stage0;
 
 /// A station that answers honestly until this question, which it refuses.
@@ -50,6 +52,40 @@ fn whatever_is_changed_after_re_keying_is_found_and_made_again_before_a_fuse_bur
             let console = case.closes();
             assert!(console.contains("FinalCheck: "), "{slot:?} {offset}: {console}");
         }
+    }
+}
+
+#[test]
+fn a_stage_that_is_changed_after_it_was_replaced_is_found_by_the_selection_of_stage0() {
+    let operations = {
+        let mut case = Case::new();
+        case.closes();
+        case.device.power.operations()
+    };
+    let mut stopped = (1..operations).rev().step_by(3).map(|cut| {
+        let mut case = Case::new();
+        case.device.power.cut_at(cut, Tear::Nothing);
+        let _ = case.run(case.desk.station());
+        case.device.power.restore();
+        case
+    });
+    let rows = [Row::ClosingMeasurement, Row::DeviceSeed];
+    let mut case =
+        stopped.find(|case| !rows.iter().any(|row| burn::is_begun(&case.device.otp, *row))).unwrap();
+    assert_eq!(step_under_way(&mut case.device), Some(Step::CheckAndFuse));
+    let theirs = Rc::new(lot(9, Compression::None)).release.stage1.clone();
+    let changed: [&dyn Fn(&mut [u8]); 3] = [
+        &|bytes| bytes[300] ^= 1,
+        &|bytes| bytes[5_000] ^= 1,
+        // An image of the owner's, and of a kind that a closed die does not boot.
+        &|bytes| bytes[..theirs.len()].copy_from_slice(&theirs),
+    ];
+    let (flash, fuses) = (case.device.storage().map(<[u8]>::to_vec), case.device.otp.0.contents().to_vec());
+    for change in changed {
+        case.device.flash.bank.inner.bytes_mut().copy_from_slice(&flash[0]);
+        case.device.otp.0.contents_mut().copy_from_slice(&fuses);
+        case.device.change_flash(BOOT_SLOT_A, change);
+        assert!(case.closes().contains("FinalCheck: "));
     }
 }
 
