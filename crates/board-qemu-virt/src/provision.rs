@@ -33,12 +33,18 @@ pub struct Board {
 }
 
 impl Board {
-    /// Takes the board and sets up the heap; `None` the second time. `rules` are those of the fuses.
+    /// Takes the board and sets up the heap; `None` the second time, or if not all cores can be called. `rules` are those
+    /// of the fuses.
+    ///
+    /// Cores that stage0 parked execute from flash0, which does not read as code while it is written: they are called
+    /// into RAM first, and wait there until the system is reset.
     pub fn take(rules: Rules) -> Option<Self> {
         if !take_once() {
             return None;
         }
         ram::start_heap();
+        ram::start_gic()?;
+        ram::gather_all_cores()?;
         let (flash, otp) = flash::provisioning(rules);
         // SAFETY: the regions are mapped by the tables and do not overlap (memory-map asserts it). The handoff pages
         // hold bytes of whatever value. `take_once` makes each reference the only one.

@@ -8,7 +8,7 @@ use drivers::uart::Uart;
 use drivers::virtio::{self, Device, Disk, MmioHeader, Rng};
 use el3::cores::{Doorbell, Team};
 use el3::mmu::{Kind, Level1, Level2};
-use hal::{DmaDevices, Entropy};
+use hal::{Cores as _, DmaDevices, Entropy};
 use linked_list_allocator::LockedHeap;
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
@@ -31,6 +31,9 @@ pub const fn level2() -> Level2 {
 pub const fn level1() -> Level1 {
     Level1::new(map::STAGE_RUN.base).map_dram(map::DRAM_BASE, map::DRAM_MAX)
 }
+
+/// Seconds that a core which was parked may take to come.
+const PATIENCE: u64 = 5;
 
 #[global_allocator]
 static HEAP: LockedHeap = LockedHeap::empty();
@@ -65,8 +68,7 @@ impl Board {
             return None;
         }
         start_heap();
-        let gic = gic()?;
-        GIC.call_once(|| gic);
+        start_gic()?;
         // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it). DRAM and the
         // handoff pages hold bytes of whatever value. `take_once` makes each reference the only one.
         unsafe {
@@ -90,7 +92,13 @@ pub(crate) fn start_heap() {
     unsafe { HEAP.lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
 }
 
-/// Takes over the interrupt controller.
+/// Takes over the interrupt controller, by who has passed `take_once`; `None` if it is not what this board has.
+pub(crate) fn start_gic() -> Option<()> {
+    let gic = gic()?;
+    GIC.call_once(|| gic);
+    Some(())
+}
+
 fn gic() -> Option<Gic> {
     let gicd = NonNull::new(core::ptr::with_exposed_provenance_mut(map::GICD.base as usize))?;
     let gicr = NonNull::new(core::ptr::with_exposed_provenance_mut(map::GICR.base as usize))?;
@@ -133,6 +141,31 @@ impl Doorbell for GicDoorbell {
 /// Releases the parked cores up to `count`, in all, and returns those that came within half a second each.
 pub fn gather_cores(count: usize) -> Team {
     Team::gather(count, el3::counter_hz() / 2, &GicDoorbell)
+}
+
+/// Releases every parked core and returns once all of them run in RAM, from which they do not go back to the ROM they
+/// were parked in; `None` if one does not come. By who has passed `start_gic`.
+pub(crate) fn gather_all_cores() -> Option<Team> {
+    let count = redistributors();
+    let mut team = Team::gather(count, PATIENCE * el3::counter_hz(), &GicDoorbell);
+    team.run(&|_| ());
+    (team.count() == count).then_some(team)
+}
+
+/// Counts the redistributors, up to as many as there may be cores: each core has one.
+fn redistributors() -> usize {
+    /// `GICR_TYPER`, from the start of a redistributor, and its bit `Last`.
+    const TYPER: u64 = 8;
+    const LAST: u64 = 1 << 4;
+    let is_last = |core: &usize| {
+        let address = map::GICR.base + *core as u64 * map::GICR_STRIDE + TYPER;
+        let typer = core::ptr::with_exposed_provenance::<u64>(address as usize);
+        // SAFETY: the redistributors of as many cores as there may be are mapped as device memory. Reading this register
+        // changes nothing.
+        let typer = unsafe { typer.read_volatile() };
+        typer & LAST != 0
+    };
+    (0..map::MAX_CORES).find(is_last).map_or(map::MAX_CORES, |last| last + 1)
 }
 
 /// Returns the affinity fields of the first `count` cores: all of cluster 0.
