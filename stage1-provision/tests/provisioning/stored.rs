@@ -73,18 +73,16 @@ fn a_stage_that_is_changed_after_it_was_replaced_is_found_by_the_selection_of_st
     let mut case =
         stopped.find(|case| !rows.iter().any(|row| burn::is_begun(&case.device.otp, *row))).unwrap();
     assert_eq!(step_under_way(&mut case.device), Some(Step::CheckAndFuse));
-    let theirs = Rc::new(lot(9, Compression::None)).release.stage1.clone();
-    let changed: [&dyn Fn(&mut [u8]); 3] = [
-        &|bytes| bytes[300] ^= 1,
-        &|bytes| bytes[5_000] ^= 1,
-        // An image of the owner's, and of a kind that a closed die does not boot.
-        &|bytes| bytes[..theirs.len()].copy_from_slice(&theirs),
-    ];
-    let (flash, fuses) = (case.device.storage().map(<[u8]>::to_vec), case.device.otp.0.contents().to_vec());
-    for change in changed {
-        case.device.flash.bank.inner.bytes_mut().copy_from_slice(&flash[0]);
+    let stage1 = case.lot.release.stage1.clone();
+    let (flash, fuses) = (case.device.storage()[0].to_vec(), case.device.otp.0.contents().to_vec());
+    // The manifest, the payload, and an image of the owner's that is of a kind which a closed die does not boot.
+    for changed in [Some(300), Some(5_000), None] {
+        case.device.flash.bank.inner.bytes_mut().copy_from_slice(&flash);
         case.device.otp.0.contents_mut().copy_from_slice(&fuses);
-        case.device.change_flash(BOOT_SLOT_A, change);
+        case.device.change_flash(BOOT_SLOT_A, |bytes| match changed {
+            Some(offset) => bytes[offset] ^= 1,
+            None => bytes[..stage1.len()].copy_from_slice(&stage1),
+        });
         assert!(case.closes().contains("FinalCheck: "));
     }
 }
