@@ -155,9 +155,14 @@ impl Shown {
         Self::Facts { title, facts: facts.into() }
     }
 
-    /// Makes a table. `row` has as many cells as `head`.
-    fn rows<T: Serialize>(list: &[T], head: &[&'static str], row: impl Fn(&T) -> Vec<String>) -> Self {
-        let json = serde_json::to_value(list).unwrap_or_default();
+    /// Makes a table; `name` is that of the list in JSON. `row` has as many cells as `head`.
+    fn rows<T: Serialize>(
+        name: &str,
+        list: &[T],
+        head: &[&'static str],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Self {
+        let json = json!({ "result": "ok", name: list });
         Self::Rows { json, head: head.to_vec(), rows: list.iter().map(row).collect() }
     }
 

@@ -15,6 +15,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use factory_proto::MAX_CHAIN;
 use fail_code::FailCode;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage as ExtendedUsage, VerifiedPath};
@@ -24,9 +25,6 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::{Refusal, hex, x509};
-
-/// Most certificates of a chain, the die's own included.
-pub const MAX_CHAIN: usize = 5;
 
 /// tcg-dice-kp-attestInit (TCG DICE Certificate Profiles, 5.1.5.3) as the content of its DER: what a die's key is
 /// for, if its certificate says anything about it.

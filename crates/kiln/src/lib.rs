@@ -6,6 +6,7 @@
 //!  verify          what a device would make of a package            ─┘
 //!  fabricate       a blank die; models the silicon vendor           ─┐
 //!  preprovision    burns it for the owner, writes the package       ─┴ whom the owner trusts with dies
+//!  authority       counts and authorises installs, certifies devices  owner
 //!  station         relays between devices and the authority           factory
 //!  explain         a refusal code ──▶ cause and cure
 //!  completions     for the shell
@@ -47,6 +48,7 @@ enum Command {
     Verify(verify::Verify),
     Fabricate(fabricate::Fabricate),
     Preprovision(burn::Preprovision),
+    Authority(Box<authority::cli::Command>),
     Station(Box<station::Station>),
     Explain(explain::Explain),
     Completions(completions::Completions),
@@ -56,6 +58,7 @@ impl Cli {
     /// Runs the command, prints its result or its failure, and returns the exit status.
     pub fn run(&self) -> ExitCode {
         let (json, result) = match &self.command {
+            Command::Authority(command) => return command.run(),
             // A station prints a record for each device; that one was refused is no failure of the command's.
             Command::Station(command) => match command.run() {
                 Ok(all) => return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE },

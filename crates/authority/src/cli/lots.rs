@@ -162,7 +162,7 @@ pub(super) struct Admit {
 
 fn lot_table(lots: &[LotInfo]) -> Shown {
     let head = ["LOT", "QUOTA", "ISSUED", "CLOSED", "VOID", "REVOKED", "MADE"];
-    Shown::rows(lots, &head, |lot| {
+    Shown::rows("lots", lots, &head, |lot| {
         let counts = [lot.quota, lot.issued, lot.closed, lot.void].map(|count| count.to_string());
         let revoked = if lot.revoked { "revoked" } else { "" };
         [vec![lot.name.clone()], counts.to_vec(), vec![revoked.into(), ago(lot.created_at)]].concat()
@@ -213,7 +213,7 @@ impl Install {
                 };
                 let installs = place.ledger().await?.installs(&filter).await?;
                 let head = ["SERIAL", "DIE", "STATE", "TICKETS", "RESERVED", "CLOSED", "ID"];
-                Ok(Shown::rows(&installs, &head, |install| {
+                Ok(Shown::rows("installs", &installs, &head, |install| {
                     vec![
                         install.serial.clone(),
                         install.chip_id.clone(),
@@ -316,7 +316,7 @@ impl Audit {
         let filter = Filter { lot: self.lot.clone(), code: self.code, limit: Some(self.limit), state: None };
         let rows = place.ledger().await?.audit(&filter).await?;
         let head = ["WHEN", "EVENT", "CODE", "COUNT", "LOT", "DIE", "DETAIL"];
-        Ok(Shown::rows(&rows, &head, |row| {
+        Ok(Shown::rows("audit", &rows, &head, |row| {
             let code = row.code.as_ref().zip(row.name).map(|(code, name)| format!("{code} {name}"));
             vec![
                 ago(row.at),

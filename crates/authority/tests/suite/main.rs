@@ -1,9 +1,15 @@
 //! What the authority answers, what it refuses, and what survives when it does not.
 
+mod cli;
 mod closing;
 mod common;
+mod concurrency;
+mod crash;
 mod csr;
 mod lots;
+mod process;
 mod refusals;
+mod secrets;
+mod service;
 mod story;
 mod vendor;
