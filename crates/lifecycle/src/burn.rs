@@ -198,7 +198,8 @@ fn check_start(goal: Lifecycle, model: &Model) -> Result<(), Error> {
 }
 
 /// Holds what must be true of a die at every instant of a plan: it boots with all that its state needs or not at
-/// all, and no secret of the owner's is there while debug access is open.
+/// all, no secret of the owner's is there while debug access is open, and no seed is burned before the measurement of
+/// the stage that alone may carry on.
 fn check_prefix(goal: Lifecycle, model: &Model, word: usize) -> Result<(), Error> {
     let may_be_blank = goal != Lifecycle::Production;
     match Fuses::read(model) {
@@ -211,5 +212,12 @@ fn check_prefix(goal: Lifecycle, model: &Model, word: usize) -> Result<(), Error
     if is_begun(model, Row::ProvisioningKey) && !debug_locked {
         return Err(Error::PlanUnsafe(word));
     }
+    let burns_seed = goal == Lifecycle::Production && Row::of_word(word) == Some(Row::DeviceSeed);
+    if burns_seed && reader.record(Row::ClosingMeasurement).is_err() {
+        return Err(Error::PlanUnsafe(word));
+    }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ impl Plan {
         Self::new(Lifecycle::Blank)
     }
 
-    fn new(goal: Lifecycle) -> Self {
+    pub(crate) fn new(goal: Lifecycle) -> Self {
         Self { burns: [Burn::default(); CAPACITY], len: 0, covers: Rows::default(), goal }
     }
 
@@ -196,7 +196,7 @@ impl Plan {
 
     /// Appends words of a row from its word `at` on. A word too many is left out: what checks a plan misses the
     /// goal, which burns last.
-    fn push(&mut self, row: Row, first: usize, words: &[u32]) -> &mut Self {
+    pub(crate) fn push(&mut self, row: Row, first: usize, words: &[u32]) -> &mut Self {
         self.covers.insert(row);
         for (word, bits) in (first..).zip(words.iter().copied()).filter(|(_, bits)| *bits != 0) {
             if let Some(place) = self.burns.get_mut(self.len) {
