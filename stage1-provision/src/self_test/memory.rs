@@ -13,11 +13,12 @@ pub trait Cells {
     fn read(&self, index: usize) -> u64;
     /// Writes cell `index`.
     fn write(&mut self, index: usize, value: u64);
-    /// Makes sure that what was written is read from the memory itself, not from a cache, as far as that can be.
+    /// Makes sure that what was written is read, and from the memory itself, not from a cache, as far as that can be.
     fn settle(&mut self);
 }
 
-/// Ordinary memory, of which the compiler may assume nothing.
+/// Ordinary memory, of which the compiler may assume nothing from one element of the march to the next: so each
+/// reads and writes every cell. It stops at the first wrong one, and so goes in its order.
 struct Plain<'a, C: Coherency> {
     cells: &'a mut [u64],
     caches: &'a C,
@@ -29,17 +30,17 @@ impl<C: Coherency> Cells for Plain<'_, C> {
     }
 
     fn read(&self, index: usize) -> u64 {
-        core::hint::black_box(&*self.cells).get(index).copied().unwrap_or_default()
+        self.cells.get(index).copied().unwrap_or_default()
     }
 
     fn write(&mut self, index: usize, value: u64) {
-        if let Some(cell) = core::hint::black_box(&mut *self.cells).get_mut(index) {
+        if let Some(cell) = self.cells.get_mut(index) {
             *cell = value;
         }
     }
 
     fn settle(&mut self) {
-        self.caches.clean(self.cells.as_bytes());
+        self.caches.clean(core::hint::black_box(&mut *self.cells).as_bytes());
     }
 }
 
