@@ -62,6 +62,11 @@ impl<'a> UntrustedCsr<'a> {
         self.csr.request_digest
     }
 
+    /// Returns the PKCS#10 request, DER, of which nothing is verified: to be shown.
+    pub const fn untrusted_der(&self) -> &'a [u8] {
+        self.csr.der
+    }
+
     /// Verifies that the stage which asked for the install now asks for a certificate, for a key that it holds and
     /// in the device's own name.
     ///
