@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use emulator::{Expectation, MachineConfig, Outcome};
 use lifecycle::{Fuses, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt as board;
+use release::DeviceFiles;
 use serde::{Deserialize, Serialize};
 
 use crate::input::System;
@@ -167,6 +168,11 @@ impl Device {
     /// If the file cannot be written.
     pub fn set_lifecycle(&self, lifecycle: Lifecycle) -> Result<()> {
         Facts { lifecycle: lifecycle.name().into(), ..self.facts.clone() }.write(&self.folder)
+    }
+
+    /// Names its files.
+    pub fn files(&self) -> DeviceFiles {
+        DeviceFiles::new(&self.folder)
     }
 
     /// Reads its fuses.

@@ -18,6 +18,7 @@ pub mod images;
 pub mod initramfs;
 pub mod input;
 pub mod kernel_image;
+pub mod local_authority;
 pub mod panic_check;
 pub mod progress;
 pub mod run;

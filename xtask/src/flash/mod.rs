@@ -1,6 +1,14 @@
-//! `cargo xtask flash`: makes a device and boots it.
+//! `cargo xtask flash`: the whole factory story on one device, from nothing to a closed device that boots Linux; or a
+//! development device, whose keys are published.
 
 mod development;
+mod factory;
+pub mod identity;
+mod outcome;
+mod package;
+mod provision;
+mod report;
+mod service;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,25 +17,46 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+pub use report::{FlashReport, Lot, Protection, Step};
+
 use crate::input::{CMDLINE, InputArgs};
 use crate::workspace::DEFAULT_DEVICE;
 
-/// Makes a development device and boots it to Linux.
+/// Takes a device through its factory: from a blank die to a closed device that boots Linux.
 ///
-/// Builds the firmware, fetches Debian's kernel and busybox, signs and encrypts everything for the device's die,
-/// writes flash and disk, and boots. The die is a Development die: its fuses hold published test keys, and no
-/// production tool or device accepts what is made here. Flashing a device again keeps its die.
+/// Builds the firmware, fetches Debian's kernel and busybox, makes a release and its encrypted package, fabricates a
+/// die, pre-provisions it, starts an authority and a station on this machine, provisions the device in QEMU, and boots
+/// it for good. Owner, silicon vendor and authority are made once and lie under target/kiln/factory. A device that was
+/// cut off on its way is carried on with; one that is closed stays as it is.
+///
+/// With `--development` there is no factory: the fuses hold published test keys, and no production tool or device
+/// accepts what is made.
 #[derive(Args, Clone, Debug)]
 pub struct Flash {
-    /// The device to write
+    /// The device to make
     #[arg(long, value_name = "NAME", default_value = DEFAULT_DEVICE)]
     device: String,
-    /// Take a new die instead of the one that the device has
+    /// Take a new die; the device that has this name is thrown away
     #[arg(long)]
     new: bool,
+    /// Make a development die instead: published keys, no factory. Made again, it keeps its die
+    #[arg(long, conflicts_with_all = ["quota", "authority", "credentials", "lot"])]
+    development: bool,
     /// What to boot
     #[command(flatten)]
     input: InputArgs,
+    /// How many devices the lot may make in all [default: what it has; 100 for a new lot]
+    #[arg(long, value_name = "N", conflicts_with = "authority")]
+    quota: Option<u32>,
+    /// Use the authority at URL, which has a lot for the package, instead of starting one
+    #[arg(long, value_name = "URL", requires_all = ["credentials", "lot"])]
+    authority: Option<String>,
+    /// With --authority: folder that holds tls-ca.pem, station.pem and station.key.pem, as `kiln authority init` makes it
+    #[arg(long, value_name = "FOLDER", requires = "authority")]
+    credentials: Option<PathBuf>,
+    /// With --authority: the lot to provision for
+    #[arg(long, value_name = "LOT", requires = "authority")]
+    lot: Option<String>,
     /// DRAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=8192))]
     memory: u32,
@@ -37,8 +66,8 @@ pub struct Flash {
     /// Write what happened to FILE as JSON, and a picture of the timeline next to it
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// How long the boot may take, in seconds
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    /// How long provisioning and the boot may take, in seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
     timeout: u64,
 }
 
@@ -47,22 +76,27 @@ impl Default for Flash {
         Self {
             device: DEFAULT_DEVICE.into(),
             new: false,
+            development: false,
             input: InputArgs { cmdline: CMDLINE.into(), ..InputArgs::default() },
+            quota: None,
+            authority: None,
+            credentials: None,
+            lot: None,
             memory: 512,
             cores: 2,
             report: None,
-            timeout: 60,
+            timeout: 120,
         }
     }
 }
 
 impl Flash {
-    /// Runs the command; `Ok(false)` if the device was written but did not boot as it should.
+    /// Runs the command; `Ok(false)` if the device was refused or did not boot as it should.
     ///
     /// # Errors
     /// If something cannot be built, fetched or written, or the emulator fails.
     pub fn run(&self) -> Result<bool> {
-        self.run_development()
+        if self.development { self.run_development() } else { self.run_factory() }
     }
 
     /// Returns the option that names this device, for the commands that a person may type next.

@@ -1,0 +1,250 @@
+//! The factory story: everything that happens to a device from a blank die to Linux on a closed device.
+//!
+//! ```text
+//!  owner ── release ──▶ package ─────────────┐                    ┌── authority ◀── content key
+//!  vendor ── fabricate ──▶ blank die         ▼                    │ HTTPS
+//!                          └── pre-provision ──▶ Secured die ── station ── provision ──▶ Production, Linux
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use emulator::Outcome;
+use fail_code::FailCode;
+use lifecycle::Lifecycle;
+use memory_map::qemu_virt as board;
+use release::{DeviceFiles, SiliconVendor, Start, fabricate, preprovision};
+
+use super::identity;
+use super::package::{self, Prepared};
+use super::provision::{self, Provisioned};
+use super::report::{FlashReport, Step};
+use super::service::Service;
+use super::{Flash, outcome};
+use crate::device::{self, Device, Facts};
+use crate::progress::{self, Step as Shown};
+use crate::tools::{self, Tool};
+use crate::{digest, firmware, workspace};
+
+/// What there is under the name of the device.
+enum Found {
+    /// Nothing that anybody misses.
+    Nothing,
+    /// A die on its way, with the name of its package.
+    Unfinished(Device, String),
+    /// A device that went all the way.
+    Closed(Device),
+}
+
+/// The command while it runs: what it did so far.
+pub(super) struct Story<'a> {
+    flash: &'a Flash,
+    start: Instant,
+    pub(super) report: FlashReport,
+}
+
+impl Flash {
+    /// Takes the device through its factory; `Ok(false)` if it was refused or did not boot.
+    pub(super) fn run_factory(&self) -> Result<bool> {
+        let mut story = Story { flash: self, start: Instant::now(), report: FlashReport::new(&self.device) };
+        let (device, package) = match self.find()? {
+            Found::Closed(device) => return story.closed_before(&device),
+            Found::Unfinished(device, name) => story.carry_on(device, &name)?,
+            Found::Nothing => story.begin()?,
+        };
+        story.go_on(&device, &package)
+    }
+
+    /// Looks what there is under the name of the device.
+    fn find(&self) -> Result<Found> {
+        if self.new {
+            return Ok(Found::Nothing);
+        }
+        let Some(device) = Device::open(&self.device)? else { return Ok(Found::Nothing) };
+        if device.is_development() {
+            eprintln!("  note the development die that was here is replaced");
+            return Ok(Found::Nothing);
+        }
+        let closed = device.fused_lifecycle()? == Lifecycle::Production && !is_pending(&device)?;
+        match device.facts.package.clone() {
+            _ if closed => Ok(Found::Closed(device)),
+            Some(name) => Ok(Found::Unfinished(device, name)),
+            None => bail!("`{}` is on its way to nobody knows what: `--new` makes another", self.device),
+        }
+    }
+}
+
+/// Tells whether the authority has not acknowledged the closing of a device yet.
+fn is_pending(device: &Device) -> Result<bool> {
+    Ok(identity::closing_state(&device.files())?.is_some_and(|state| !state.acknowledged))
+}
+
+impl Story<'_> {
+    /// Does something that the report names.
+    fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start_ms = self.now();
+        let result = work();
+        self.report.steps.push(Step { name: name.into(), start_ms, end_ms: self.now() });
+        result
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Makes package and die.
+    fn begin(&mut self) -> Result<(Device, Prepared)> {
+        let flash = self.flash;
+        tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler, Tool::Qemu, Tool::Setpriv])?;
+        let firmware = self.step("build", firmware::build)?;
+        chapter("The owner signs a release and encrypts it");
+        let factory = workspace::factory_dir();
+        let package = self.step("release", || {
+            let keys = package::owner_keys(&factory)?;
+            let owner = keys.owner(board::BOARD)?;
+            package::prepare(&factory, &owner, &flash.input, &firmware)
+        })?;
+        if let Some(remark) = &package.notes.remark {
+            eprintln!("  note {remark}");
+        }
+        chapter("The silicon vendor makes a die, and the owner has it burned and written");
+        let facts = facts(flash, &package);
+        let stage0 = &firmware.stage0.flat.bytes;
+        let device = Device::create(&flash.device, facts, |folder, facts| {
+            let files = DeviceFiles::new(folder);
+            facts.chip_id = self.step("fabricate", || fabricated(&factory, stage0, &files))?;
+            self.step("pre-provision", || preprovisioned(&files, &package))
+        })?;
+        Ok((device, package))
+    }
+
+    /// Takes up a device that was cut off, with the package that it was made from.
+    fn carry_on(&mut self, device: Device, name: &str) -> Result<(Device, Prepared)> {
+        tools::prepare(&[Tool::Qemu, Tool::Setpriv])?;
+        let lifecycle = device.fused_lifecycle()?.name();
+        eprintln!("  note `{}` is a {lifecycle} die on its way: it goes on where it was", self.flash.device);
+        let package = package::read(&workspace::factory_dir(), name).with_context(|| {
+            format!("the package that `{}` was made from is gone; `--new` makes another", self.flash.device)
+        })?;
+        Ok((device, package))
+    }
+
+    /// Provisions the device and boots it for good.
+    fn go_on(&mut self, device: &Device, package: &Prepared) -> Result<bool> {
+        let flash = self.flash;
+        self.report.chip_id = Some(device.facts.chip_id.clone());
+        chapter("The authority counts, the station relays");
+        let service = self.step("start-authority", || Service::start(flash, package))?;
+        chapter("The device provisions itself");
+        let offset = self.now();
+        let within = Duration::from_secs(flash.timeout);
+        let provisioned = provision::run(device, &service, within)?;
+        self.take(device, package, &service, provisioned, offset)
+    }
+
+    fn take(
+        &mut self,
+        device: &Device,
+        package: &Prepared,
+        service: &Service,
+        provisioned: Provisioned,
+        offset: u64,
+    ) -> Result<bool> {
+        let booted = provisioned.boot.result == device.outcome();
+        let closed = device.fused_lifecycle()?;
+        device.set_lifecycle(closed)?;
+        let report = &mut self.report;
+        for step in &provisioned.record.steps {
+            report.steps.push(Step {
+                name: step.name.clone(),
+                start_ms: offset + step.start_ms,
+                end_ms: offset + step.end_ms.unwrap_or(step.start_ms),
+            });
+        }
+        let rekeyed = |step: &&station::Step| ["re-key", "replace"].contains(&step.name.as_str());
+        report.rekeyed_bytes = provisioned.record.steps.iter().filter(rekeyed).map(|step| step.bytes).sum();
+        report.lifecycle = Some(closed.name().into());
+        report.fuse_rows_burned = device.fuse_rows_burned()?;
+        report.authority = service.lot()?;
+        report.csr_pem = identity::csr_pem(&provisioned.transcript)?;
+        report.certificate_chain_pem = identity::certificate_chain_pem(&device.files())?;
+        report.code = provisioned.boot.code.clone().or_else(|| provisioned.record.code.clone());
+        let refused = report.code.is_some();
+        report.result = if refused { Outcome::Refused } else { provisioned.boot.result }.name().into();
+        report.boot = Some(serde_json::to_value(&provisioned.boot)?);
+        eprintln!("{}", outcome::summary(report, &provisioned, package));
+        self.write(&provisioned.picture(&self.flash.device))?;
+        eprintln!("\n{}", outcome::next(&self.flash.option(), &self.flash.device, booted && !refused));
+        eprintln!("Done in {}.", progress::seconds(self.start.elapsed()));
+        Ok(booted && !refused)
+    }
+
+    fn write(&self, picture: &emulator::Picture) -> Result<()> {
+        let Some(file) = &self.flash.report else { return Ok(()) };
+        self.report.write(file, picture)?;
+        eprintln!("  report: {}, timeline: {}", file.display(), file.with_extension("svg").display());
+        Ok(())
+    }
+
+    /// Refuses to do anything to a closed device.
+    fn closed_before(&mut self, device: &Device) -> Result<bool> {
+        let code = FailCode::DieClosed;
+        let report = &mut self.report;
+        report.code = Some(String::from_utf8_lossy(&code.text()).into_owned());
+        report.chip_id = Some(device.facts.chip_id.clone());
+        report.lifecycle = Some(device.fused_lifecycle()?.name().into());
+        report.fuse_rows_burned = device.fuse_rows_burned()?;
+        let (name, option) = (&self.flash.device, self.flash.option());
+        eprintln!("{code}");
+        eprintln!(
+            "`{name}` is a closed device: its fuses are burned for good, and no tool gives it another owner, another \
+             seed or an older release.\n\n  cargo xtask run{option}          boots it\n  cargo xtask flash{option} \
+             --new  throws it away and takes a new die\n  cargo xtask flash --device NAME  makes another next to it"
+        );
+        self.write(&outcome::empty_picture(name, &code.to_string()))?;
+        Ok(false)
+    }
+}
+
+/// Says who acts now.
+fn chapter(what: &str) {
+    eprintln!("{what}");
+}
+
+fn facts(flash: &Flash, package: &Prepared) -> Facts {
+    Facts {
+        format: device::FORMAT,
+        board: board::BOARD.into(),
+        lifecycle: Lifecycle::Secured.name().into(),
+        chip_id: String::new(),
+        system: package.notes.system,
+        origin: package.notes.origin.clone(),
+        token: package.notes.token.clone(),
+        cmdline: package.notes.cmdline.clone(),
+        memory_mib: flash.memory,
+        cores: flash.cores,
+        package: Some(package.name.clone()),
+    }
+}
+
+fn fabricated(factory: &Path, stage0: &[u8], files: &DeviceFiles) -> Result<String> {
+    let shown = Shown::start("fabricating a die");
+    let folder: PathBuf = factory.join("vendor");
+    let vendor = SiliconVendor::read_or_found(&folder).context("the modelled vendor cannot be used")?;
+    let die = fabricate(&vendor, stage0, files)?;
+    let chip_id = digest::hex(&die.chip_id);
+    shown.done(&format!("chip id {chip_id}, certified by a model of a silicon vendor"));
+    Ok(chip_id)
+}
+
+fn preprovisioned(files: &DeviceFiles, package: &Prepared) -> Result<()> {
+    let shown = Shown::start("pre-provisioning it");
+    let done = preprovision(files, &package.release, Start::Blank)?;
+    shown.done(&format!(
+        "{} fuse rows burned, debug locked, {} of encrypted stage and package written",
+        done.rows.len(),
+        progress::bytes(done.written)
+    ));
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! The owner and the package: made once for the same firmware and input, and kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use boot_crypto::Key;
+use memory_map::qemu_virt as board;
+use release::{
+    Compression, ContentKey, Identity, OsParts, Owner, OwnerKeys, PackageParts, PackageRelease, hex,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::random;
+use crate::digest;
+use crate::firmware::Firmware;
+use crate::input::{self, Input, InputArgs, System};
+use crate::progress::{self, Step};
+
+/// The rollback index of what this makes, and so the floor that closing burns.
+const ROLLBACK_INDEX: u32 = 1;
+
+/// What the package boots, which its files do not say.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Notes {
+    /// What a device that is made from it boots.
+    pub(super) system: System,
+    /// Where that comes from.
+    pub(super) origin: String,
+    /// Why it is not what was to be expected, if it is not.
+    pub(super) remark: Option<String>,
+    /// What the system prints to prove that it was reached; in the package it is encrypted.
+    pub(super) token: String,
+    /// The signed kernel command line.
+    pub(super) cmdline: String,
+}
+
+/// A package and what belongs to it.
+pub(super) struct Prepared {
+    /// The folder that it lies in.
+    pub(super) name: String,
+    /// The package as a factory gets it.
+    pub(super) release: PackageRelease,
+    /// What it boots.
+    pub(super) notes: Notes,
+    /// The file of its content key, which is the authority's.
+    pub(super) content_key: PathBuf,
+}
+
+impl Prepared {
+    /// Returns the package id in hex.
+    pub(super) fn id(&self) -> String {
+        hex(&self.release.facts.package_id)
+    }
+}
+
+/// Returns the demonstration owner, made the first time.
+///
+/// # Errors
+/// If its files cannot be read or written.
+pub(super) fn owner_keys(factory: &Path) -> Result<OwnerKeys> {
+    let folder = factory.join("owner");
+    let step = Step::start("finding the owner's keys");
+    let fresh = !folder.exists();
+    let keys = OwnerKeys::read_or_found(&folder).context("the demonstration owner cannot be used")?;
+    step.done(if fresh { "made: an owner root and a key for each role" } else { "there already" });
+    Ok(keys)
+}
+
+/// Returns the package for this firmware and input, made if there is none yet.
+///
+/// # Errors
+/// If something cannot be gathered, signed, read or written.
+pub(super) fn prepare(
+    factory: &Path,
+    owner: &Owner,
+    args: &InputArgs,
+    firmware: &Firmware,
+) -> Result<Prepared> {
+    let token = token(&factory.join("owner/token"))?;
+    let input = input::gather(args, firmware, &token)?;
+    let name = fingerprint(owner, firmware, &input);
+    let step = Step::start("signing and encrypting a package");
+    if let Ok(there) = read(factory, &name) {
+        step.done(&format!("{}, made before", summary(&there)));
+        return Ok(there);
+    }
+    let identity = Identity {
+        board: board::BOARD.into(),
+        version: env!("CARGO_PKG_VERSION")
+            .parse()
+            .ok()
+            .context("the workspace's version is no release version")?,
+        rollback_index: ROLLBACK_INDEX,
+    };
+    let notes = Notes {
+        system: input.system,
+        origin: input.origin,
+        remark: input.remark,
+        token,
+        cmdline: input.cmdline.clone(),
+    };
+    let parts = PackageParts {
+        release: format!("kiln {}", env!("CARGO_PKG_VERSION")),
+        stage1: firmware.stage1.flat.clone(),
+        stage2: firmware.stage2.flat.clone(),
+        os: OsParts {
+            kernel: input.kernel,
+            device_tree: input.dtb,
+            initramfs: input.initramfs,
+            cmdline: input.cmdline,
+            compression: Compression::None,
+        },
+        // Stands for a customer's key.
+        secrets: vec![random::<32>()?.to_vec()],
+        provisioning_key: Key::new(random()?),
+    };
+    let (release, key) = PackageRelease::make(owner, &identity, parts)?;
+    let (folder, content_key) = places(factory, &name);
+    write(&release, &notes, &key, &folder, &content_key)?;
+    let made = Prepared { name, release, notes, content_key };
+    step.done(&summary(&made));
+    Ok(made)
+}
+
+/// Returns the token that systems of this factory prove themselves with: random, and made once, so that the same input
+/// gives the same package.
+fn token(file: &Path) -> Result<String> {
+    if !file.exists() {
+        fs::write(file, digest::hex(&random::<16>()?))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn summary(package: &Prepared) -> String {
+    let size = progress::bytes(package.release.package.len() as u64);
+    format!("{size}, package {}…", package.id().get(..16).unwrap_or_default())
+}
+
+fn fingerprint(owner: &Owner, firmware: &Firmware, input: &Input) -> String {
+    let parts: [&[u8]; 8] = [
+        &owner.root_digest(),
+        &firmware.stage1.flat.bytes,
+        &firmware.stage2.flat.bytes,
+        &input.kernel,
+        input.initramfs.as_deref().unwrap_or_default(),
+        &input.dtb,
+        input.cmdline.as_bytes(),
+        env!("CARGO_PKG_VERSION").as_bytes(),
+    ];
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest::hex(&digest.finalize()[..8])
+}
+
+/// Reads a package that was made before.
+///
+/// # Errors
+/// If it is not there, or not whole.
+pub(super) fn read(factory: &Path, name: &str) -> Result<Prepared> {
+    let (folder, content_key) = places(factory, name);
+    let release = PackageRelease::read(&folder)?;
+    release.check()?;
+    let notes = serde_json::from_slice(&fs::read(folder.join("notes.json"))?)?;
+    release.open(&ContentKey::read(&content_key)?)?;
+    Ok(Prepared { name: name.into(), release, notes, content_key })
+}
+
+/// Returns the folder of a package, and the file of its content key.
+fn places(factory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (factory.join("packages").join(name), factory.join("content-keys").join(format!("{name}.key")))
+}
+
+/// Writes the package as a whole, and its content key elsewhere.
+fn write(
+    release: &PackageRelease,
+    notes: &Notes,
+    key: &ContentKey,
+    folder: &Path,
+    content_key: &Path,
+) -> Result<()> {
+    for parent in [folder, content_key].iter().filter_map(|path| path.parent()) {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    // What is there is of no use: it was not whole.
+    for old in [folder, content_key] {
+        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", old.display()));
+            }
+            _ => {}
+        }
+    }
+    key.write(content_key)?;
+    release.write(folder)?;
+    fs::write(folder.join("notes.json"), serde_json::to_vec_pretty(notes)?)?;
+    Ok(())
+}

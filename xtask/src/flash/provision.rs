@@ -1,0 +1,118 @@
+//! One run of the emulator in which a device provisions itself: the stage that does it, the reset into production, the
+//! closing proof, Linux.
+
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use emulator::{Machine, Report};
+use station::{Authorise, Event, Patience, Record, Socket, Transcript, serve};
+
+use super::service::Service;
+use crate::device::Device;
+use crate::progress::{self, Step as Shown};
+
+/// How long a station that has heard the last of its device may take.
+const STATION_LATE: Duration = Duration::from_secs(5);
+
+/// What came of it.
+pub(super) struct Provisioned {
+    /// What the station knows.
+    pub(super) record: Record,
+    /// What the station saw.
+    pub(super) transcript: Transcript,
+    /// The boot that came last.
+    pub(super) boot: Report,
+    /// When that boot began, since the device was powered on.
+    pub(super) last_reset: Duration,
+    /// How often the device was reset.
+    pub(super) resets: usize,
+}
+
+/// Powers the device on, lets it provision itself and boot, and ends the emulator.
+///
+/// # Errors
+/// If the emulator fails. A device that is refused is no error.
+pub(super) fn run(device: &Device, service: &Service, within: Duration) -> Result<Provisioned> {
+    let shown = Steps::default();
+    let mut machine = Machine::start(&device.machine().lifetime(Some(within + STATION_LATE)))?;
+    let line = machine.station().context("the machine has no station link")?.connect()?;
+    let mut link = Socket::new(line)?;
+    let patience = Patience { device: within, ..Patience::default() };
+    let (boot, (record, transcript)) = std::thread::scope(|scope| {
+        let name = device.name();
+        let watch = |_: &str, event: &Event| shown.take(event);
+        let authority: &dyn Authorise = service.authority();
+        let (done, ended) = channel();
+        let station = scope.spawn(move || {
+            let served = serve(&name, &mut link, authority, patience, &watch);
+            let _ = done.send(());
+            served
+        });
+        let boot = machine.observe(&device.expectation().within(within).through_resets());
+        // The station hears the last word a moment after the console shows it; without one it is cut off.
+        let _ = ended.recv_timeout(STATION_LATE);
+        machine.kill();
+        (boot, station.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    shown.end(boot.as_ref().is_ok_and(|boot| boot.result == device.outcome()));
+    let resets = machine.resets();
+    let last_reset = resets.last().copied().unwrap_or_default();
+    Ok(Provisioned { record, transcript, boot: boot?, last_reset, resets: resets.len() })
+}
+
+/// The steps as a person sees them, one after the other.
+#[derive(Default)]
+struct Steps(Mutex<Option<(String, Shown)>>);
+
+impl Steps {
+    fn take(&self, event: &Event) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Began(name) => *now = Some((name.clone(), Shown::start(explained(name)))),
+            Event::Ended(name, bytes) => match now.take() {
+                Some((begun, shown)) if begun == *name => {
+                    let size = if *bytes > 0 { progress::bytes(*bytes) } else { String::new() };
+                    shown.done(&size);
+                }
+                other => *now = other,
+            },
+            Event::Asked(question) => {
+                if let Some((_, shown)) = now.as_ref() {
+                    shown.at(&format!("{} goes to the authority", question.name()));
+                }
+            }
+            // The step that is open then is shown as failed.
+            Event::Refused(_) => *now = None,
+            Event::Done(station::Outcome::Pass) => {
+                *now = Some((String::new(), Shown::start("booting it for good")));
+            }
+            Event::ChipId(_) | Event::Answered(_) | Event::Done(_) => {}
+        }
+    }
+
+    fn end(&self, booted: bool) {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (true, Some((_, shown))) = (booted, now) {
+            shown.done("");
+        }
+    }
+}
+
+/// Says what a step of the device does.
+fn explained(step: &str) -> String {
+    let what = match step {
+        "self-test" => "tests its memory, flash, entropy, cryptography and timer",
+        "prove-place" => "has its place proved by the boot ROM, and reads the package's index",
+        "ask" => "asks the authority for a ticket",
+        "be-born" => "draws the seed that all its keys come from",
+        "re-key" => "encrypts the whole package anew, for itself alone",
+        "identity" => "makes its identity key and requests a certificate",
+        "replace" => "writes the production stage over this one",
+        "check-and-fuse" => "checks all of it as the closed device will, then burns its fuses",
+        "prove-closed" => "proves that it is closed, and gets its certificate",
+        other => other,
+    };
+    format!("{step}: {what}")
+}
