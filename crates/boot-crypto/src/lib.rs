@@ -14,15 +14,15 @@
 //! makes a single skipped instruction or flipped bit refuse. Keys are wiped when dropped, and cannot be
 //! copied or printed. Not defended: power and electromagnetic analysis of AES (the ARMv8 instructions have
 //! constant time, not constant power), whoever reads secure RAM while a stage runs, and copies that the
-//! compiler spills to the stack (a stage wipes its whole working memory before it hands over). Verification
-//! is not constant-time and need not be: its inputs are public. Signing and key agreement take the same time for
-//! every key; a signature's nonce comes from key and digest (RFC 6979), so a bad entropy source cannot betray a key.
+//! compiler spills to the stack (a stage wipes its whole working memory before it hands over). Signing and
+//! key agreement take the same time for every key (verification shares their arithmetic, and need not); a signature's nonce comes from key and digest (RFC 6979), so a bad entropy source cannot betray a key.
 //!
 //! # Panics
 //!
 //! Kiln's code has none. `p256` and `crypto-bigint` keep a few bounds checks and `expect`s which no input
 //! reaches but which the compiler cannot remove; the public entry points are not inlined, so that whatever
-//! reaches `core::panicking` in a linked stage does so through a function of this crate.
+//! reaches `core::panicking` in a linked stage does so through a function of this crate or of `bulk-crypto`, the part
+//! of it that is compiled for speed.
 #![no_std]
 #![forbid(unsafe_code)]
 

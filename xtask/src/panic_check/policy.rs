@@ -29,6 +29,7 @@ const ALLOWED: &[&str] = &[
     "aes::expand_key",
     "crypto_bigint::copy_from_slice",
     "crypto_bigint::leading_mut",
+    "crypto_bigint::lincomb_int_reduce_shift_mod",
     "crypto_bigint::shl_vartime",
     "crypto_bigint::shr_in_place_wide",
     "crypto_bigint::shr_vartime",
