@@ -1,6 +1,6 @@
 //! Gives the linker script of the conformance programs its numbers, from the memory map.
 
-use memory_map::qemu_virt::STAGE_RUN;
+use memory_map::qemu_virt::{MAX_CORES, STAGE_RUN};
 
 fn main() {
     println!("cargo::rerun-if-changed=../../linker/stage.ld");
@@ -14,7 +14,7 @@ fn main() {
         ("CODE_END", STAGE_RUN.base + 2 * memory_map::MIB),
         ("RUN_END", STAGE_RUN.end()),
         ("STACK_SIZE", 128 * memory_map::KIB),
-        ("MAX_CORES", 1),
+        ("MAX_CORES", MAX_CORES as u64),
     ] {
         println!("cargo::rustc-link-arg-examples=--defsym={symbol}={value:#x}");
     }

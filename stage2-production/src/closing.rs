@@ -70,6 +70,8 @@ pub enum Error {
     Staging,
     /// No disk answers.
     NoDisk,
+    /// A core executes from the flash that is to be written.
+    FlashInUse,
 }
 
 impl Error {
@@ -81,7 +83,7 @@ impl Error {
             Self::Message(error) => error.code(),
             Self::TooLong { .. } => FailCode::CertificateInvalid,
             Self::Read(_) => FailCode::DiskRead,
-            Self::Write(_) => FailCode::FlashWrite,
+            Self::Write(_) | Self::FlashInUse => FailCode::FlashWrite,
             Self::ReadBack { .. } => FailCode::ReadBack,
             Self::Staging => FailCode::ImageTruncated,
             Self::NoDisk => FailCode::DiskMissing,

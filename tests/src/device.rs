@@ -63,11 +63,16 @@ impl Device {
 
     /// Starts the device and lets `watch` watch it.
     pub fn run<T>(&self, watch: impl FnOnce(&mut Machine) -> T) -> T {
+        self.run_and_look(|machine, _| watch(machine))
+    }
+
+    /// Starts the device and lets `watch` watch it and look into the folder of its `flash0.img` and `disk.img`.
+    pub fn run_and_look<T>(&self, watch: impl FnOnce(&mut Machine, &Path) -> T) -> T {
         let _turn = Turn::take();
         let folder = tempfile::tempdir().expect("a folder for the device");
         let config = self.write(&folder);
         let mut machine = Machine::start(&config).unwrap_or_else(|error| panic!("{error}"));
-        watch(&mut machine)
+        watch(&mut machine, folder.path())
     }
 
     fn write(&self, folder: &TempDir) -> MachineConfig {

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 
 use drivers::nor::{ANSWER, Bank, Mmio, Nor, View};
 use drivers::otp::{NorOtp, Rules};
+use el3::cores::Team;
 use el3::mmu::{Kind, Level1, Level2};
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
@@ -73,11 +74,16 @@ struct Tables {
 }
 
 /// Maps the backup slot, the journal, the device state and the staging place of flash0 for `work`, and unmaps them.
+/// `None`, and nothing is done, while a core that is not of `team` is parked in flash0, since the flash does not
+/// read as code while it is written.
 ///
-/// Only the calling core sees them. `work` must not be entered again from within.
-pub fn with_flash<T>(work: impl FnOnce(&mut Flash) -> T) -> T {
+/// Only the calling core sees the flash. `work` must not be entered again from within.
+pub fn with_flash<T>(team: &mut Team, work: impl FnOnce(&mut Flash) -> T) -> Option<T> {
     const VIEW: View =
         View { block: map::FLASH_BLOCK, identity: false, readable: &[CLOSED], writable: &[CLOSED] };
+    if !ram::all_run_in_ram(team) {
+        return None;
+    }
     let mut tables = Box::new(Tables {
         level2: ram::level2().map(CLOSED, Kind::Device),
         level1: Level1::new(0).map_dram(map::DRAM_BASE, map::DRAM_MAX),
@@ -86,5 +92,8 @@ pub fn with_flash<T>(work: impl FnOnce(&mut Flash) -> T) -> T {
     tables.level1 = Level1::new(level2).map_dram(map::DRAM_BASE, map::DRAM_MAX);
     // SAFETY: the tables map what the stage's own do, with flash0 added, which nothing else maps; they live until the
     // stage's own are in force again.
-    unsafe { el3::mmu::with_tables(&raw const tables.level1 as u64, || work(&mut Nor::new(&BANK, VIEW))) }
+    let done = unsafe {
+        el3::mmu::with_tables(&raw const tables.level1 as u64, || work(&mut Nor::new(&BANK, VIEW)))
+    };
+    Some(done)
 }

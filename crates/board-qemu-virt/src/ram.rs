@@ -143,17 +143,22 @@ pub fn gather_cores(count: usize) -> Team {
     Team::gather(count, el3::counter_hz() / 2, &GicDoorbell)
 }
 
-/// Releases every parked core and returns once all of them run in RAM, from which they do not go back to the ROM they
-/// were parked in; `None` if one does not come. By who has passed `start_gic`.
+/// Releases every parked core; `None` if one does not come. By who has passed `start_gic`.
 pub(crate) fn gather_all_cores() -> Option<Team> {
-    let count = redistributors();
-    let mut team = Team::gather(count, PATIENCE * el3::counter_hz(), &GicDoorbell);
-    team.run(&|_| ());
-    (team.count() == count).then_some(team)
+    let mut team = Team::gather(redistributors()?, PATIENCE * el3::counter_hz(), &GicDoorbell);
+    all_run_in_ram(&mut team).then_some(team)
 }
 
-/// Counts the redistributors, up to as many as there may be cores: each core has one.
-fn redistributors() -> usize {
+/// Returns true once all cores of the system run in RAM, from which they do not go back to the ROM that they were
+/// parked in; false if some are not of `team`.
+pub(crate) fn all_run_in_ram(team: &mut Team) -> bool {
+    // Whoever takes part in work has come.
+    team.run(&|_| ());
+    redistributors() == Some(team.count())
+}
+
+/// Counts the redistributors, of which each core has one; `None` if there are more than there may be cores.
+fn redistributors() -> Option<usize> {
     /// `GICR_TYPER`, from the start of a redistributor, and its bit `Last`.
     const TYPER: u64 = 8;
     const LAST: u64 = 1 << 4;
@@ -165,7 +170,7 @@ fn redistributors() -> usize {
         let typer = unsafe { typer.read_volatile() };
         typer & LAST != 0
     };
-    (0..map::MAX_CORES).find(is_last).map_or(map::MAX_CORES, |last| last + 1)
+    (0..map::MAX_CORES).find(is_last).map(|last| last + 1)
 }
 
 /// Returns the affinity fields of the first `count` cores: all of cluster 0.

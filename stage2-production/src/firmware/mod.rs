@@ -7,12 +7,13 @@ use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram, with_flash}
 use boot_info::record::{BootRecord, MAX_FRAME};
 use boot_info::{Stage, Step, Timeline};
 use drivers::uart::Uart;
+use el3::cores::Team;
 use el3::monitor::Start;
 use fail_code::FailCode;
 use hal::{Clock, Console, Cores, DmaDevices};
 use memory_map::qemu_virt::OS_LOAD;
 use stage2_production::boot::{Handoff, Launch, boot, frame};
-use stage2_production::closing::settle;
+use stage2_production::closing::{Error, settle};
 use stage2_production::device_tree::parse_hardware;
 
 el3::tables!(board_qemu_virt::ram::level1(), board_qemu_virt::ram::level2());
@@ -32,7 +33,7 @@ fn main(_boot_info: u64) -> ! {
         let mut team = ram::gather_cores(hardware.cores);
         let affinities = ram::affinities(team.count());
         let mut timeline = handoff.timeline(&mut record, started);
-        close(&handoff, &mut link, &mut devices, &mut timeline);
+        close(&handoff, &mut team, &mut link, &mut devices, &mut timeline);
         let launch = boot(
             handoff,
             &hardware,
@@ -66,10 +67,17 @@ fn main(_boot_info: u64) -> ! {
 }
 
 /// Ends provisioning, on the first boots that a device does on its own. One that cannot end it boots all the same.
-fn close(handoff: &Handoff, link: &mut Uart, devices: &mut ram::Devices, timeline: &mut Timeline<'_>) {
+fn close(
+    handoff: &Handoff,
+    team: &mut Team,
+    link: &mut Uart,
+    devices: &mut ram::Devices,
+    timeline: &mut Timeline<'_>,
+) {
     let Some(pending) = handoff.pending() else { return };
-    let closed = pending
-        .close(link, &Counter, devices, |release, disk| with_flash(|flash| settle(release, flash, disk)));
+    let closed = pending.close(link, &Counter, devices, |release, disk| {
+        with_flash(team, |flash| settle(release, flash, disk)).unwrap_or(Err(Error::FlashInUse))
+    });
     if let Err(error) = closed {
         log::error!("provisioning is not ended, the next boot carries on: {}", error.code());
     }

@@ -17,8 +17,10 @@ fn main() {
 
 #[cfg(target_os = "none")]
 mod program {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
     use board_qemu_virt::{power_pins, ram, with_flash};
-    use hal::{Identify as _, Storage as _};
+    use hal::{Cores as _, Identify as _, Storage as _};
     use memory_map::qemu_virt as map;
 
     use crate::checks::{Checks, fatal, holds_what_is_written, refuses_writes};
@@ -26,11 +28,18 @@ mod program {
     el3::tables!(ram::level1(), ram::level2());
     el3::entry!(main, fatal);
 
+    /// Cores of the machine that the test starts.
+    const CORES: usize = 2;
+
     fn main(_: u64) -> ! {
         let Some(board) = ram::Board::take() else { fatal(0) };
         let mut checks = Checks::new(board.console);
+        let mut alone = ram::gather_cores(1);
+        checks.check("no-flash-while-a-core-is-parked-in-it", with_flash(&mut alone, |_| ()).is_none());
+        let mut team = ram::gather_cores(CORES);
+        checks.check("all-cores-come", team.count() == CORES);
         for time in [b"first time", b"again, new"] {
-            with_flash(|flash| {
+            let lent = with_flash(&mut team, |flash| {
                 for (name, region) in [
                     ("slot-b-is-written", map::BOOT_SLOT_B),
                     ("journal-is-written", map::JOURNAL),
@@ -50,7 +59,11 @@ mod program {
                 }
                 checks.check("flash-is-not-asked-what-it-is", flash.identify().is_none());
             });
+            checks.check("flash-is-lent", lent.is_some());
         }
+        let together = AtomicUsize::new(0);
+        team.run(&|_| _ = together.fetch_add(1, Ordering::Relaxed));
+        checks.check("all-cores-live", together.into_inner() == CORES);
         checks.done();
         // SAFETY: nothing is mapped there any more: the read does not return.
         let word = unsafe { core::ptr::read_volatile(map::JOURNAL.base as *const u32) };
