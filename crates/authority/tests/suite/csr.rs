@@ -3,7 +3,7 @@
 use authority::model::Die;
 use authority::storage::State;
 use boot_crypto::host::random;
-use boot_crypto::{EcKey, sha256};
+use boot_crypto::{EcKey, es256_low_s, sha256};
 use factory_proto::{Csr, Message, content_type, identity};
 use fail_code::FailCode;
 use minicbor::Encoder;
@@ -62,7 +62,8 @@ fn message(key: &EcKey, install: &[u8; 32], request: &[u8], der: &[u8]) -> Vec<u
     header.map(2).unwrap().u8(1).unwrap().i8(-7).unwrap();
     header.u8(3).unwrap().str(content_type(Message::Csr)).unwrap();
     let header = header.into_writer();
-    let signature = key.sign(&sign1_digest(&header, &payload));
+    // Of the two signatures that are valid, the protocol takes the one with the lower s.
+    let signature = es256_low_s(&key.sign(&sign1_digest(&header, &payload))).unwrap();
     let mut e = Encoder::new(Vec::new());
     e.tag(Tag::new(18)).unwrap().array(4).unwrap().bytes(&header).unwrap().map(0).unwrap();
     e.bytes(&payload).unwrap().bytes(&signature).unwrap();
