@@ -72,6 +72,14 @@ impl Drop for Step {
     }
 }
 
+/// Formats what a person may type next: a table of `cargo xtask` commands and what each does.
+pub fn commands(rows: &[(&str, &str)]) -> String {
+    let width = rows.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        rows.iter().map(|(command, what)| format!("  cargo xtask {command:<width$}  {what}")).collect();
+    lines.join("\n")
+}
+
 /// Formats a duration for people.
 pub fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
@@ -93,6 +101,14 @@ pub fn bytes(size: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_stand_in_columns() {
+        assert_eq!(
+            commands(&[("run", "boots it"), ("flash --new", "makes another")]),
+            "  cargo xtask run          boots it\n  cargo xtask flash --new  makes another"
+        );
+    }
 
     #[test]
     fn durations_and_sizes_read_well() {

@@ -33,11 +33,16 @@ impl Flash {
             eprintln!("  report: {}", file.display());
         }
         if booted {
+            eprintln!("\nDone after {}. Next:", progress::seconds(start.elapsed()));
             let name = self.option();
-            eprintln!("\nDone in {}. Next:", progress::seconds(start.elapsed()));
-            eprintln!("  cargo xtask run{name}             its console");
-            eprintln!("  cargo xtask run{name} --headless  the same boot, watched");
-            eprintln!("  cargo xtask bench{name}           how fast that was, against U-Boot");
+            eprintln!(
+                "{}",
+                progress::commands(&[
+                    (&format!("run{name}"), "its console"),
+                    (&format!("run{name} --headless"), "the same boot, watched"),
+                    (&format!("bench{name}"), "how fast that was, against U-Boot"),
+                ])
+            );
         } else {
             eprintln!("  console: {}", workspace::shown(&device.folder.join("console.log")));
         }

@@ -175,8 +175,12 @@ impl Story<'_> {
         report.boot = Some(serde_json::to_value(&provisioned.boot)?);
         eprintln!("{}", outcome::summary(report, &provisioned, package));
         self.write(&provisioned.picture(&self.flash.device))?;
-        eprintln!("\n{}", outcome::next(&self.flash.option(), &self.flash.device, booted && !refused));
-        eprintln!("Done in {}.", progress::seconds(self.start.elapsed()));
+        if !booted || refused {
+            eprintln!("  console: {}", workspace::shown(&device.folder.join("console.log")));
+        }
+        let end = if booted && !refused { "Done" } else { "Stopped" };
+        eprintln!("\n{end} after {}. Next:", progress::seconds(self.start.elapsed()));
+        eprintln!("{}", outcome::next(&self.flash.option(), booted && !refused));
         Ok(booted && !refused)
     }
 
@@ -199,8 +203,15 @@ impl Story<'_> {
         eprintln!("{code}");
         eprintln!(
             "`{name}` is a closed device: its fuses are burned for good, and no tool gives it another owner, another \
-             seed or an older release.\n\n  cargo xtask run{option}          boots it\n  cargo xtask flash{option} \
-             --new  throws it away and takes a new die\n  cargo xtask flash --device NAME  makes another next to it"
+             seed or an older release.\n"
+        );
+        eprintln!(
+            "{}",
+            progress::commands(&[
+                (&format!("run{option}"), "boots it"),
+                (&format!("flash{option} --new"), "throws it away and takes a new die"),
+                ("flash --device NAME", "makes another next to it"),
+            ])
         );
         self.write(&outcome::empty_picture(name, &code.to_string()))?;
         Ok(false)

@@ -46,18 +46,19 @@ pub(super) fn summary(report: &FlashReport, provisioned: &Provisioned, package: 
 }
 
 /// Says what to do next.
-pub(super) fn next(option: &str, device: &str, done: bool) -> String {
+pub(super) fn next(option: &str, done: bool) -> String {
     if !done {
-        return format!(
-            "  console: target/kiln/devices/{device}/console.log\n\nNext:\n  cargo xtask flash{option}        tries again, \
-             from where it was\n  cargo xtask flash{option} --new  takes a new die"
-        );
+        return progress::commands(&[
+            (&format!("flash{option}"), "tries again, from where it was"),
+            (&format!("flash{option} --new"), "takes a new die"),
+        ]);
     }
-    format!(
-        "\nNext:\n  cargo xtask run{option}             its console\n  cargo xtask run{option} --headless  the same boot, \
-         watched\n  cargo xtask flash --device NAME  another device from the same package, with keys of its own\n  cargo \
-         xtask bench{option}           how fast it boots, against U-Boot"
-    )
+    progress::commands(&[
+        (&format!("run{option}"), "its console"),
+        (&format!("run{option} --headless"), "the same boot, watched"),
+        ("flash --device NAME", "another device from the same package, with keys of its own"),
+        (&format!("bench{option}"), "how fast it boots, against U-Boot"),
+    ])
 }
 
 impl Provisioned {
