@@ -2,7 +2,8 @@
 
 use crate::hmac::HmacSha256;
 use crate::{DIGEST_BYTES, Digest, EcKey, Key, Sha256, labels, sha256};
-use zeroize::{Zeroize, Zeroizing};
+use hkdf::GenericHkdfExtract;
+use zeroize::Zeroize;
 
 /// Derives bytes from input key material, a salt and the concatenation of `info`; at most 8160.
 pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8; N]) {
@@ -12,21 +13,13 @@ pub fn hkdf_sha256<const N: usize>(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm:
 
 #[inline(never)]
 fn hkdf(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8]) {
-    let mut extract = HmacSha256::new(salt);
-    extract.update(ikm);
-    let pseudorandom_key = Zeroizing::new(extract.finish());
-    let mut previous: &[u8] = &[];
-    let mut number = 0_u8;
-    for block in okm.chunks_mut(DIGEST_BYTES) {
-        number = number.wrapping_add(1);
-        let mut expand = HmacSha256::new(&*pseudorandom_key);
-        expand.update(previous);
-        info.iter().for_each(|piece| expand.update(piece));
-        expand.update(&[number]);
-        let output = Zeroizing::new(expand.finish());
-        block.iter_mut().zip(&*output).for_each(|(to, from)| *to = *from);
-        previous = block;
-    }
+    let mut extract = GenericHkdfExtract::<HmacSha256>::new(Some(salt));
+    extract.input_ikm(ikm);
+    let (mut pseudorandom_key, expand) = extract.finalize();
+    pseudorandom_key.as_mut_slice().zeroize();
+    okm.zeroize();
+    // Fails for a longer output only, which the assertion above excludes.
+    let _ = expand.expand_multi_info(info, okm);
 }
 
 fn derive_key(salt: &[u8], ikm: &Key, info: &[&[u8]]) -> Key {

@@ -1,6 +1,8 @@
 //! HMAC-SHA256 (FIPS 198-1).
 
 use crate::{DIGEST_BYTES, Digest, Sha256, sha256};
+use hkdf::HmacImpl;
+use hkdf::hmac::digest::{Output, OutputSizeUser};
 use zeroize::Zeroizing;
 
 /// Block length of SHA-256 in bytes.
@@ -37,6 +39,25 @@ impl HmacSha256 {
     pub(crate) fn finish(mut self) -> [u8; DIGEST_BYTES] {
         self.outer.update(&self.inner.finish());
         self.outer.finish()
+    }
+}
+
+impl OutputSizeUser for HmacSha256 {
+    type OutputSize = <sha2::Sha256 as OutputSizeUser>::OutputSize;
+}
+
+/// What HKDF is built on.
+impl HmacImpl for HmacSha256 {
+    fn new_from_slice(key: &[u8]) -> Self {
+        Self::new(key)
+    }
+
+    fn update(&mut self, data: &[u8]) {
+        self.update(data);
+    }
+
+    fn finalize(self) -> Output<Self> {
+        self.finish().into()
     }
 }
 

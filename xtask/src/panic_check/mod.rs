@@ -35,6 +35,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns the functions that may panic and do not: the list is to be no longer than it has to be.
+    pub fn needlessly_allowed(&self) -> Vec<&'static str> {
+        policy::ALLOWED.iter().copied().filter(|name| !self.allowed.contains_key(*name)).collect()
+    }
+
     /// Formats the whole report for people.
     pub fn text(&self) -> String {
         let mut text = format!("{} functions, {} can reach a panic\n", self.functions, self.reaching.len());
