@@ -4,7 +4,8 @@
 //! *A device that is closed and does not boot is lost, and one that is closed around something else than was ordered
 //! is worse.* So the fuses are first burned on a model, and stage0's own selection runs over the final flash with the
 //! fuses of the model; every object of both OS slots, the waiting second copy of the stage and every secret object are
-//! read from storage and verified once more. Only then is anything burned.
+//! read from storage and verified once more, and each must be the one that the index of the ordered package names: no
+//! other release of the owner's, nothing missing and nothing more. Only then is anything burned.
 //! *Power fails while fuses burn*, or somebody else has burned some: the plan is the same at every start, since it
 //! follows from the journalled seed and from what was verified; it is carried on where it is a superset of what is
 //! burned, and refused otherwise.
@@ -27,7 +28,8 @@ use crate::Error;
 use crate::born::DeviceKeys;
 use crate::handoff::Handoff;
 use crate::hardware::{Board, Hardware};
-use crate::read_back::{self, Verified};
+use crate::package::Contents;
+use crate::read_back;
 use crate::trust::Trust;
 
 /// Where a stage executes: the first MMU block of where it runs.
@@ -36,29 +38,28 @@ const STAGE_CODE: Region = STAGE_RUN.part(0, 2 * MIB);
 /// Rollback floors of roles 1 to 6.
 pub(crate) type Floors = [u8; ROLES as usize];
 
-/// Checks everything that a closed device boots from, and returns the floors that closing burns.
+/// Checks that everything that a closed device boots from is what was ordered, and returns the floors that closing burns.
 pub(crate) fn final_check<H: Hardware>(
     board: &mut Board<'_, H>,
     trust: &Trust,
     handoff: &Handoff,
+    contents: &Contents,
     keys: &DeviceKeys,
 ) -> Result<Floors, Error> {
-    let stage = read_back::facts(board.flash, BOOT_SLOT_A, Kind::Stage2, trust)?;
-    let os = read_back::facts(board.disk()?, OS_SLOT_A, Kind::Bundle, trust)?;
-    let floors = floors(trust, &stage, &os)?;
+    let stage = read_back::rollback_index(board.flash, BOOT_SLOT_A, Kind::Stage2, &contents.stage2, trust)?;
+    let os = read_back::rollback_index(board.disk()?, OS_SLOT_A, Kind::Bundle, &contents.bundle, trust)?;
+    let floors = floors(trust, stage, os)?;
     let plan = plan(board, &handoff.measurement, &keys.seed, &floors)?;
     let closed = Fuses::read(plan.outcome()).map_err(Error::Fuses)?;
     for slot in [BOOT_SLOT_A, BOOT_STAGING] {
         let measurement = boots(board.flash, slot, &closed, &handoff.die_secret)?;
-        if !equal(&measurement, &stage.manifest_digest).accepts() {
-            return Err(Error::SlotsDiffer);
+        if !equal(&measurement, &contents.stage2).accepts() {
+            return Err(Error::NotTheOneNamed { kind: Kind::Stage2 });
         }
     }
     let trust = trust.with_floors(*closed.floors());
-    if read_back::os(board, &trust, keys)? != os {
-        return Err(Error::SlotsDiffer);
-    }
-    read_back::secrets(board.flash, &trust, &keys.secret)?;
+    read_back::os(board, &trust, contents, &keys.os)?;
+    read_back::secrets(board.flash, &trust, contents, &keys.secret)?;
     Ok(floors)
 }
 
@@ -78,13 +79,13 @@ fn boots(flash: &mut impl Storage, slot: Region, closed: &Fuses, die_secret: &Ke
 
 /// The rollback index of stage2 is the floor of its role, that of the bundle the floor of its; no floor falls, and
 /// those of other roles stay.
-fn floors(trust: &Trust, stage: &Verified, os: &Verified) -> Result<Floors, Error> {
+fn floors(trust: &Trust, stage: u32, os: u32) -> Result<Floors, Error> {
     let mut floors = [0; ROLES as usize];
     for (floor, role) in floors.iter_mut().zip(1_u8..) {
         let burned = trust.floors().get(usize::from(role)).copied().unwrap_or_default();
         let index = match Role::from_number(role) {
-            Some(Role::Boot) => stage.rollback_index,
-            Some(Role::Os) => os.rollback_index,
+            Some(Role::Boot) => stage,
+            Some(Role::Os) => os,
             _ => 0,
         };
         *floor = u8::try_from(burned.max(index)).map_err(|_| Error::FloorTooHigh { role, index })?;

@@ -49,6 +49,11 @@ pub enum Error {
         /// What is named there.
         kind: Kind,
     },
+    /// An image lies behind the last one that the index names for its place.
+    NotNamed {
+        /// What it is.
+        kind: Kind,
+    },
     /// A payload that has to fit in memory is larger than any such payload.
     TooLarge {
         /// What it is.
@@ -70,8 +75,6 @@ pub enum Error {
     BundleIndex,
     /// stage0's selection refuses what the closed device is to boot.
     Selection(FailCode),
-    /// Two slots that should hold the same release hold different ones.
-    SlotsDiffer,
     /// The journal cannot be read or written.
     Journal(store::JournalError),
     /// A sealed entry does not open: another die, another stage, or somebody else wrote it.
@@ -126,12 +129,11 @@ impl Error {
             Self::PackageMissing => FailCode::PackageMissing,
             Self::PackageIncomplete { .. } => FailCode::PackageIncomplete,
             Self::BundleIndex => FailCode::BundleMalformed,
-            Self::SlotsDiffer => FailCode::ReadBack,
             Self::Journal(error) => error.code(),
             Self::EntryUnknown { .. } | Self::EntrySealed { .. } => FailCode::JournalInvalid,
             Self::Fuses(error) => error.code(),
             Self::FloorTooHigh { .. } => FailCode::FusePlan,
-            Self::MarkNotWritten => FailCode::ReadBack,
+            Self::NotNamed { .. } | Self::MarkNotWritten => FailCode::ReadBack,
             Self::NotClosed => FailCode::FuseBurn,
             Self::ChunkTooLong => FailCode::HeaderInvalid,
         }

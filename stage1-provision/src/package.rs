@@ -1,4 +1,8 @@
 //! The provisioning package on the disk, and its way to the places that the device boots from.
+//!
+//! # Threats
+//! *Whoever writes the disk writes the package*, at any time, also between two looks at it. Its index is the one whose
+//! digest the ticket is for, or nothing is taken from it; every object is the one that the index names.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -31,12 +35,37 @@ pub(crate) struct Order<'a> {
     pub(crate) content_key: &'a Key,
 }
 
+/// What was ordered to be where: the manifest digests that the package's index names.
+pub(crate) struct Contents {
+    /// The production stage.
+    pub(crate) stage2: Digest,
+    /// The bundle, which names the objects of the operating system.
+    pub(crate) bundle: Digest,
+    /// The secret objects, in their order.
+    pub(crate) secrets: Vec<Digest>,
+}
+
 /// Returns the id of the package on the disk, whose index is the owner's. Nothing is decrypted.
 pub(crate) fn identify(disk: &mut impl Storage, trust: &Trust) -> Result<Digest, Error> {
     let mut buffer = vec![0; MAX_METADATA as usize];
     let mut cursor = Cursor::new(PACKAGE);
     let found = next(disk, &mut cursor, trust, Kind::Package, None, &mut buffer)?;
     Ok(*found.image.manifest_digest())
+}
+
+/// Reads what the package names.
+pub(crate) fn contents(disk: &mut impl Storage, trust: &Trust, order: &Order<'_>) -> Result<Contents, Error> {
+    let index = read_index(disk, &mut Cursor::new(PACKAGE), trust, order)?;
+    let package = parse_index(&index)?;
+    let named = |kind| {
+        let object = package.objects().find(|object| object.kind == kind);
+        object.map(|object| *object.manifest_digest).ok_or(Error::PackageIncomplete { kind })
+    };
+    Ok(Contents {
+        stage2: named(Kind::Stage2)?,
+        bundle: named(Kind::Bundle)?,
+        secrets: package.secrets().map(|object| *object.manifest_digest).collect(),
+    })
 }
 
 /// Makes every copy that the device needs, but for the one in the primary boot slot. Returns the bytes written.
@@ -96,25 +125,43 @@ fn walk<H: Hardware>(
     order: &Order<'_>,
     mut take: impl FnMut(&mut Board<'_, H>, &Found<'_>) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; MAX_METADATA as usize];
     let mut cursor = Cursor::new(PACKAGE);
-    let index = next(board.disk()?, &mut cursor, trust, Kind::Package, Some(order.package_id), &mut buffer)?;
-    let index = payload::read(board.disk()?, &index, order.content_key, MAX_INDEX)?;
-    let refused = |error| Error::Image { kind: Kind::Package, error };
-    let package = Package::parse(&index).map_err(refused)?;
+    let index = read_index(board.disk()?, &mut cursor, trust, order)?;
+    let package = parse_index(&index)?;
+    let mut buffer = vec![0; MAX_METADATA as usize];
     for object in package.objects() {
         let digest = Some(object.manifest_digest);
         let found = next(board.disk()?, &mut cursor, trust, object.kind, digest, &mut buffer)?;
         if object.kind == Kind::Bundle {
             let payload = payload::read(board.disk()?, &found, order.content_key, MAX_BUNDLE)?;
             let bundle = parse_bundle(&payload, &found)?;
-            package.check_bundle(&bundle).map_err(refused)?;
+            package.check_bundle(&bundle).map_err(malformed)?;
         }
         if !take(board, &found)? {
             break;
         }
     }
     Ok(())
+}
+
+/// Reads the index of the package that was ordered; the cursor stands behind it then.
+fn read_index(
+    disk: &mut impl Storage,
+    cursor: &mut Cursor,
+    trust: &Trust,
+    order: &Order<'_>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut buffer = vec![0; MAX_METADATA as usize];
+    let found = next(disk, cursor, trust, Kind::Package, Some(order.package_id), &mut buffer)?;
+    payload::read(disk, &found, order.content_key, MAX_INDEX)
+}
+
+fn parse_index(index: &Zeroizing<Vec<u8>>) -> Result<Package<'_>, Error> {
+    Package::parse(index).map_err(malformed)
+}
+
+const fn malformed(error: sealed_image::Error) -> Error {
+    Error::Image { kind: Kind::Package, error }
 }
 
 /// Parses the payload of a bundle, whose rollback index must be the one of its manifest.

@@ -10,7 +10,7 @@ use factory_proto::device::VerifiedTicket;
 use fail_code::FailCode;
 use hal::Clock as _;
 use lifecycle::{Fuses, Lifecycle, Row, burn};
-use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_STAGING};
+use memory_map::qemu_virt::BOOT_SLOT_A;
 
 use crate::born::DeviceKeys;
 use crate::closing::{self, Floors};
@@ -18,7 +18,7 @@ use crate::handoff::Handoff;
 use crate::hardware::{Board, Hardware};
 use crate::journal::{self, Journal, Recorded};
 use crate::machine::{Action, ClosingFuses, Entry, Event, Operation, State};
-use crate::package::{self, Order};
+use crate::package::{self, Contents, Order};
 use crate::place::{self, Place};
 use crate::random::{HealthyEntropy, Random};
 use crate::secret_entry::{self, OVERHEAD};
@@ -153,8 +153,9 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
             Operation::DrawSeed => self.draw_seed()?,
             Operation::ReKey => self.re_key()?,
             Operation::ReadBack => {
+                let contents = self.contents()?;
                 let keys = self.held.keys.as_ref().ok_or(Error::OutOfOrder)?;
-                read_back::re_keyed(self.board, BOOT_STAGING, &self.trust, keys)?;
+                read_back::re_keyed(self.board, &self.trust, &contents, keys)?;
             }
             Operation::VerifyReceipt => {
                 let untrusted = self.found(Entry::Receipt)?;
@@ -166,12 +167,14 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
             }
             Operation::ReplaceStage => self.replace_stage()?,
             Operation::CheckPrimary => {
+                let contents = self.contents()?;
                 let keys = self.held.keys.as_ref().ok_or(Error::OutOfOrder)?;
-                read_back::stage(self.board.flash, BOOT_SLOT_A, &self.trust, &keys.boot)?;
+                read_back::stage(self.board.flash, BOOT_SLOT_A, &self.trust, &contents, &keys.boot)?;
             }
             Operation::FinalCheck => {
+                let contents = self.contents()?;
                 let keys = self.held.keys.as_ref().ok_or(Error::OutOfOrder)?;
-                let floors = closing::final_check(self.board, &self.trust, &self.handoff, keys)?;
+                let floors = closing::final_check(self.board, &self.trust, &self.handoff, &contents, keys)?;
                 self.held.floors = Some(floors);
             }
             Operation::MarkClosing => {
@@ -311,6 +314,15 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
         let bytes = work(self.board, &self.trust, &order, keys, random)?;
         self.tell.converted(bytes);
         Ok(())
+    }
+
+    /// Reads what was ordered to be where.
+    fn contents(&mut self) -> Result<Contents, Error> {
+        let Held { session: Some(session), ticket: Some(ticket), .. } = &self.held else {
+            return Err(Error::OutOfOrder);
+        };
+        let order = Order { package_id: session.package_id(), content_key: &ticket.content_key };
+        package::contents(self.board.disk()?, &self.trust, &order)
     }
 
     fn send_csr(&mut self) -> Result<(), Error> {

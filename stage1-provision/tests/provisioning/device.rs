@@ -213,6 +213,13 @@ pub(crate) struct Device {
     pub(crate) clock: Ticks,
 }
 
+/// What a device held at some time.
+pub(crate) struct Remembered {
+    flash: Vec<u8>,
+    disk: Vec<u8>,
+    fuses: Vec<u32>,
+}
+
 /// One power cycle.
 pub(crate) struct Cycle {
     pub(crate) end: End,
@@ -290,6 +297,19 @@ impl Device {
         let disk = self.devices.disk.as_ref().unwrap();
         let at = disk.place(region.base, DISK_BACKED).unwrap() as usize;
         disk.inner.bytes()[at..at + DISK_BACKED as usize].to_vec()
+    }
+
+    /// Remembers what flash, disk and fuses hold.
+    pub(crate) fn remember(&self) -> Remembered {
+        let [flash, disk] = self.storage().map(<[u8]>::to_vec);
+        Remembered { flash, disk, fuses: self.otp.0.contents().to_vec() }
+    }
+
+    /// Makes flash, disk and fuses hold that again.
+    pub(crate) fn set_back(&mut self, to: &Remembered) {
+        self.flash.bank.inner.bytes_mut().copy_from_slice(&to.flash);
+        self.devices.disk.as_mut().unwrap().inner.change(|bytes| bytes.copy_from_slice(&to.disk));
+        self.otp.0.contents_mut().copy_from_slice(&to.fuses);
     }
 
     /// Lets the adversary change a region of flash0.

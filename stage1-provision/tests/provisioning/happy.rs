@@ -95,7 +95,7 @@ fn two_dies_whose_entropy_is_known_share_neither_a_key_nor_a_block_of_ciphertext
         desk_b.book.borrow().csrs.values().next().unwrap()
     );
     let (payloads_a, payloads_b) = (judge::payloads(&a), judge::payloads(&b));
-    assert_eq!(payloads_a.len(), 2 + 1 + 2 * 4);
+    assert_eq!(payloads_a.len(), 2 + 2 + 2 * 4);
     let found = compare_blocks(&payloads_a, &payloads_b);
     assert!(found.compared[0] > 10_000, "{:?}", found.compared);
     assert_eq!((found.shared, found.first), (0, None));

@@ -8,7 +8,7 @@ use memory_map::qemu_virt::{
 };
 use release::audit::{LeakScan, Payload};
 use release::{OpenedImage, inspect_slot, open_boot_slot, open_os_slot};
-use sealed_image::{HEADER_BYTES, Header};
+use sealed_image::{Es256, HEADER_BYTES, Header, Kind, Policy, Root, UntrustedImage, VerifiedImage};
 
 use crate::device::Device;
 use crate::lot::Lot;
@@ -16,9 +16,9 @@ use crate::lot::Lot;
 /// The keys that a closed device will have, from its burned seed.
 pub(crate) struct Keys {
     pub(crate) seed: [u8; 32],
-    boot: Key,
-    os: Key,
-    secret: Key,
+    pub(crate) boot: Key,
+    pub(crate) os: Key,
+    pub(crate) secret: Key,
 }
 
 pub(crate) fn keys(device: &Device) -> Keys {
@@ -74,9 +74,11 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
             objects.iter().skip(1).map(|object: &OpenedImage| &object.plain).collect();
         assert_eq!(plains, ["kernel", "device tree", "initramfs"].map(plain));
     }
-    let secrets = inspect_slot(&device.flash_region(SECRETS)).unwrap();
-    assert_eq!(secrets.len(), 1);
-    assert_eq!(open_secret(&device.flash_region(SECRETS), &keys.secret), *plain("secret"));
+    let slot = device.flash_region(SECRETS);
+    let secrets = inspect_slot(&slot).unwrap();
+    let secrets: Vec<Vec<u8>> =
+        secrets.iter().map(|secret| open_secret(&slot[secret.offset as usize..], &keys.secret)).collect();
+    assert_eq!(secrets.iter().collect::<Vec<_>>(), ["secret", "second secret"].map(plain));
 
     let state = device.flash_region(CLOSING_STATE);
     let state = ClosingState::parse(state[..ClosingState::SIZE].try_into().unwrap());
@@ -84,21 +86,24 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
 }
 
 fn open_secret(slot: &[u8], key: &Key) -> Vec<u8> {
-    use sealed_image::{Es256, Kind, Policy, Root, UntrustedImage};
     let header = Header::parse(slot).unwrap();
     let (metadata, payload) = slot.split_at(header.metadata_len() as usize);
-    let root = release_root();
-    let policy = Policy {
-        board: BOARD,
-        kind: Kind::Secret,
-        roots: &[Root { digest: root, revoked: false }],
-        rollback_floor: 0,
-        refuse_test_keys: true,
-    };
-    let image = UntrustedImage::parse(metadata).unwrap().verify::<Es256>(&policy).unwrap();
+    let image = verified(metadata, Kind::Secret);
     let mut plain = payload[..header.payload_len as usize].to_vec();
     image.unwrap_key(key).unwrap().open_chunk(0, &mut plain).unwrap();
     plain
+}
+
+/// Verifies the metadata of an image of the owner's.
+pub(crate) fn verified(metadata: &[u8], kind: Kind) -> VerifiedImage<'_> {
+    let policy = Policy {
+        board: BOARD,
+        kind,
+        roots: &[Root { digest: release_root(), revoked: false }],
+        rollback_floor: 0,
+        refuse_test_keys: true,
+    };
+    UntrustedImage::parse(metadata).unwrap().verify::<Es256>(&policy).unwrap()
 }
 
 fn release_root() -> Digest {

@@ -70,8 +70,23 @@ pub(crate) fn lot(seed: u8, compression: Compression) -> Lot {
 
 /// Makes a lot of the owner with this root key.
 pub(crate) fn lot_of(root: u8, seed: u8, compression: Compression) -> Lot {
-    let parts =
-        [("stage2", 9_000), ("kernel", 70_000), ("device tree", 5_001), ("initramfs", 4_100), ("secret", 48)];
+    release_of(root, seed, compression, Version::new(1, 2, 3), 4)
+}
+
+/// Makes a lot of an earlier release.
+pub(crate) fn older_lot() -> Lot {
+    release_of(ROOT, 0x21, Compression::None, Version::new(1, 2, 2), 3)
+}
+
+fn release_of(root: u8, seed: u8, compression: Compression, version: Version, rollback_index: u32) -> Lot {
+    let parts = [
+        ("stage2", 9_000),
+        ("kernel", 70_000),
+        ("device tree", 5_001),
+        ("initramfs", 4_100),
+        ("secret", 48),
+        ("second secret", 96),
+    ];
     let plaintexts: Vec<_> = parts
         .into_iter()
         .zip(seed..)
@@ -89,18 +104,18 @@ pub(crate) fn lot_of(root: u8, seed: u8, compression: Compression) -> Lot {
             )
         })
         .collect();
-    let [stage2, kernel, device_tree, initramfs, secret] =
-        [0, 1, 2, 3, 4].map(|n: usize| plaintexts[n].1.clone());
+    let [stage2, kernel, device_tree, initramfs, secret, second_secret] =
+        [0, 1, 2, 3, 4, 5].map(|n: usize| plaintexts[n].1.clone());
     let stage = |bytes| FlatImage { bytes, load: STAGE_RUN.base, entry: STAGE_RUN.base };
     let parts = PackageParts {
         release: "a test".into(),
         stage1: stage(plaintext(6_000, seed ^ 0x80)),
         stage2: stage(stage2),
         os: OsParts { kernel, device_tree, initramfs: Some(initramfs), cmdline: "quiet".into(), compression },
-        secrets: vec![secret],
+        secrets: vec![secret, second_secret],
         provisioning_key: Key::new([seed ^ 0x55; 32]),
     };
-    let identity = Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 };
+    let identity = Identity { board: BOARD.into(), version, rollback_index };
     let (release, content_key) = PackageRelease::make(&owner(root), &identity, parts).unwrap();
     let authority = Rc::new(authority(root, Role::Authority, root + 4));
     Lot { release, content_key, authority, plaintexts }

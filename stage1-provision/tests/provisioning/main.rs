@@ -7,6 +7,7 @@ mod happy;
 mod judge;
 mod lot;
 mod mapped;
+mod ordered;
 mod package;
 mod parts;
 mod power;

@@ -10,13 +10,13 @@ use sealed_image::{HEADER_BYTES, Header};
 use crate::case::Case;
 use crate::lot::{ROOT, lot, lot_of};
 
-/// Index, stage2, bundle, kernel, device tree, initramfs, secret.
-const OBJECTS: usize = 7;
+/// Index, stage2, bundle, kernel, device tree, initramfs, two secrets.
+const OBJECTS: usize = 8;
 const STAGE2: usize = 1;
 const KERNEL: usize = 3;
 
 /// Finds the images of a package: where each starts, and its header.
-fn images(package: &[u8]) -> Vec<(usize, Header)> {
+pub(crate) fn images(package: &[u8]) -> Vec<(usize, Header)> {
     let mut images = Vec::new();
     let mut at = 0;
     while let Some(rest) = package.get(at..).filter(|rest| rest.len() > HEADER_BYTES) {
