@@ -71,7 +71,7 @@ impl Journal {
     }
 }
 
-/// The number that stands for an entry; a sealed entry opens as its own kind only.
+/// The number that stands for an entry.
 pub(crate) const fn kind(entry: Entry) -> u8 {
     match entry {
         Entry::Begun(_) => BEGUN,

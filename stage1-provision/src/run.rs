@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use boot_crypto::{Key, drbg_secret, journal_key};
+use boot_crypto::{Digest, Key, drbg_secret, journal_key, sha256};
 use boot_info::record::BootRecord;
 use factory_proto::Message;
 use factory_proto::device::VerifiedTicket;
@@ -73,6 +73,8 @@ struct Held {
     place: Option<Place>,
     session: Option<Session>,
     ticket: Option<VerifiedTicket>,
+    /// The digest of the ticket as it came.
+    ticket_digest: Option<Digest>,
     keys: Option<DeviceKeys>,
     floors: Option<Floors>,
     /// What the next entry of the journal holds.
@@ -267,17 +269,16 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
         let devices = &mut *self.board.devices;
         random.join(&mut self.entropy, devices, &ticket.entropy, untrusted).map_err(Error::SelfTest)?;
         self.held.ticket = Some(ticket);
+        self.held.ticket_digest = Some(sha256(untrusted));
         Ok(())
     }
 
     fn draw_seed(&mut self) -> Result<(), Error> {
-        let Held { random: Some(random), ticket: Some(_), .. } = &mut self.held else {
-            return Err(Error::OutOfOrder);
-        };
+        let binding = self.seed_binding()?;
+        let random = self.held.random.as_mut().ok_or(Error::OutOfOrder)?;
         let seed = random.draw();
         let key = journal_key(&self.handoff.stage_secret);
-        let sealed: Option<[u8; 32 + OVERHEAD]> =
-            secret_entry::seal(&key, journal::kind(Entry::Seed), random, seed.expose());
+        let sealed: Option<[u8; 32 + OVERHEAD]> = secret_entry::seal(&key, &binding, random, seed.expose());
         self.held.pending = sealed.ok_or(Error::OutOfOrder)?.to_vec();
         self.be_born(seed);
         Ok(())
@@ -285,10 +286,16 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
 
     fn open_seed(&mut self) -> Result<(), Error> {
         let key = journal_key(&self.handoff.stage_secret);
-        let seed = secret_entry::open(&key, journal::kind(Entry::Seed), &self.found(Entry::Seed)?);
+        let seed = secret_entry::open(&key, &self.seed_binding()?, &self.found(Entry::Seed)?);
         let seed = seed.ok_or(Error::EntrySealed { entry: Entry::Seed })?;
         self.be_born(Key::new(*seed));
         Ok(())
+    }
+
+    /// What the seed is sealed for: the ticket that it is drawn under, and no other.
+    fn seed_binding(&self) -> Result<Vec<u8>, Error> {
+        let ticket = self.held.ticket_digest.ok_or(Error::OutOfOrder)?;
+        Ok([&[journal::kind(Entry::Seed)][..], &ticket].concat())
     }
 
     fn be_born(&mut self, seed: Key) {

@@ -1,13 +1,17 @@
 //! Journal entries that hold secrets.
 //!
 //! ```text
-//! salt (32 bytes) ‖ AES-256-GCM(key of the entry, nonce 0, associated data: kind of entry, content) ‖ tag (16 bytes)
+//! salt (32 bytes) ‖ AES-256-GCM(key of the entry, nonce 0, associated data: binding, content) ‖ tag (16 bytes)
 //! ```
 //!
-//! The key of an entry belongs to its salt and to one content, so its nonce may be constant. It comes from stage0's
-//! secret for this die, this lifecycle and this very stage: another die, or another stage1, opens nothing.
+//! The key of an entry belongs to its salt, and the salt to one binding and content, so its nonce may be constant. It comes
+//! from stage0's secret for this die, this lifecycle and this very stage: another die, or another stage1, opens nothing.
+//!
+//! # Threats
+//! *Whoever writes the journal puts entries together that this die sealed in several sessions.* An entry opens with its
+//! binding only: the kind that it is of, and for what was drawn under a ticket the digest of that ticket.
 
-use boot_crypto::{AES_GCM_TAG_BYTES, GcmKey, Key, journal_entry_key, sha256};
+use boot_crypto::{AES_GCM_TAG_BYTES, GcmKey, Key, Sha256, journal_entry_key};
 use zeroize::Zeroizing;
 
 use crate::random::Random;
@@ -17,35 +21,37 @@ const NONCE: [u8; 12] = [0; 12];
 /// What is added to the content.
 pub(crate) const OVERHEAD: usize = 32 + AES_GCM_TAG_BYTES;
 
-/// Seals a content of `N` bytes into an entry of `M`, which is [`OVERHEAD`] more; `kind` keeps one kind of entry from
-/// being taken for another.
+/// Seals a content of `N` bytes into an entry of `M`, which is [`OVERHEAD`] more.
 pub(crate) fn seal<const N: usize, const M: usize>(
     journal_key: &Key,
-    kind: u8,
+    binding: &[u8],
     random: &mut Random,
     content: &[u8; N],
 ) -> Option<[u8; M]> {
     const { assert!(M == N + OVERHEAD) };
-    let salt = random.entry_salt(journal_key, &sha256(content));
+    let mut hash = Sha256::new();
+    hash.update(content);
+    hash.update(binding);
+    let salt = random.entry_salt(journal_key, &hash.finish());
     let mut sealed = Zeroizing::new(*content);
-    let tag = GcmKey::new(&journal_entry_key(journal_key, &salt)).seal(&NONCE, &[kind], &mut *sealed)?;
+    let tag = GcmKey::new(&journal_entry_key(journal_key, &salt)).seal(&NONCE, binding, &mut *sealed)?;
     let mut entry = [0; M];
     let parts = salt.iter().chain(&*sealed).chain(&tag);
     entry.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
     Some(entry)
 }
 
-/// Opens an entry; `None` if it was not sealed by this stage on this die as this kind of entry.
+/// Opens an entry; `None` if it was not sealed by this stage on this die for this.
 pub(crate) fn open<const N: usize>(
     journal_key: &Key,
-    kind: u8,
+    binding: &[u8],
     untrusted: &[u8],
 ) -> Option<Zeroizing<[u8; N]>> {
     let (salt, rest) = untrusted.split_first_chunk::<32>()?;
     let (sealed, tag) = rest.split_last_chunk::<AES_GCM_TAG_BYTES>()?;
     let mut content = Zeroizing::new(<[u8; N]>::try_from(sealed).ok()?);
     let key = GcmKey::new(&journal_entry_key(journal_key, salt));
-    key.open(&NONCE, &[kind], &mut *content, tag).ok()?;
+    key.open(&NONCE, binding, &mut *content, tag).ok()?;
     Some(content)
 }
 
@@ -97,31 +103,36 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_key_and_kind_open_an_entry_and_every_bit_counts() {
+    fn only_the_same_key_and_binding_open_an_entry_and_every_bit_counts() {
         let key = Key::new([1; 32]);
-        let entry: [u8; 80] = seal(&key, 3, &mut random(1, 1, 1), &[9; 32]).unwrap();
+        let binding = [3, 7, 7];
+        let entry: [u8; 80] = seal(&key, &binding, &mut random(1, 1, 1), &[9; 32]).unwrap();
         assert!(!entry.windows(4).any(|window| window == [9; 4]));
-        assert_eq!(*open::<32>(&key, 3, &entry).unwrap(), [9; 32]);
-        assert!(open::<32>(&key, 4, &entry).is_none());
-        assert!(open::<32>(&Key::new([2; 32]), 3, &entry).is_none());
-        assert!(open::<31>(&key, 3, &entry).is_none());
+        assert_eq!(*open::<32>(&key, &binding, &entry).unwrap(), [9; 32]);
+        for other in [&[4, 7, 7][..], &[3, 7, 6], &[3, 7], &[3, 7, 7, 0], &[]] {
+            assert!(open::<32>(&key, other, &entry).is_none(), "{other:?}");
+        }
+        assert!(open::<32>(&Key::new([2; 32]), &binding, &entry).is_none());
+        assert!(open::<31>(&key, &binding, &entry).is_none());
         for len in 0..80 {
-            assert!(open::<32>(&key, 3, &entry[..len]).is_none());
+            assert!(open::<32>(&key, &binding, &entry[..len]).is_none());
         }
         for bit in 0..640 {
             let mut bad = entry;
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(open::<32>(&key, 3, &bad).is_none(), "bit {bit}");
+            assert!(open::<32>(&key, &binding, &bad).is_none(), "bit {bit}");
         }
     }
 
     #[test]
-    fn a_generator_that_repeats_itself_seals_other_contents_under_other_keys() {
+    fn a_generator_that_repeats_itself_seals_other_contents_and_for_other_bindings_under_other_keys() {
         let key = Key::new([1; 32]);
-        let sealed =
-            |content: u8| -> [u8; 80] { seal(&key, 3, &mut random(1, 1, 1), &[content; 32]).unwrap() };
-        assert_eq!(sealed(5), sealed(5));
-        assert_ne!(sealed(5)[..32], sealed(6)[..32]);
+        let sealed = |binding: u8, content: u8| -> [u8; 80] {
+            seal(&key, &[binding], &mut random(1, 1, 1), &[content; 32]).unwrap()
+        };
+        assert_eq!(sealed(3, 5), sealed(3, 5));
+        assert_ne!(sealed(3, 5)[..32], sealed(3, 6)[..32]);
+        assert_ne!(sealed(3, 5)[..32], sealed(4, 5)[..32]);
     }
 
     #[test]

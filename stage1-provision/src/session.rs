@@ -62,7 +62,7 @@ impl Session {
     pub(crate) fn open(handoff: &Handoff, untrusted: &[u8]) -> Result<Self, Error> {
         let key = journal_key(&handoff.stage_secret);
         let content: Option<Zeroizing<[u8; CONTENT]>> =
-            secret_entry::open(&key, journal::kind(Entry::Session), untrusted);
+            secret_entry::open(&key, &[journal::kind(Entry::Session)], untrusted);
         let sealed = Error::EntrySealed { entry: Entry::Session };
         let content = content.ok_or(sealed)?;
         let (nonce, rest) = content.split_first_chunk().ok_or(sealed)?;
@@ -87,7 +87,7 @@ impl Session {
         content.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
         let key = journal_key(&handoff.stage_secret);
         let sealed: Option<[u8; CONTENT + OVERHEAD]> =
-            secret_entry::seal(&key, journal::kind(Entry::Session), random, &content);
+            secret_entry::seal(&key, &[journal::kind(Entry::Session)], random, &content);
         Ok(sealed.ok_or(Error::OutOfOrder)?.to_vec())
     }
 

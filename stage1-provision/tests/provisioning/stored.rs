@@ -12,6 +12,7 @@ use release::Compression;
 use sim::Tear;
 use stage1_provision::End;
 use stage1_provision::machine::Step;
+use store::MAX_ENTRY;
 
 use crate::case::Case;
 use crate::device::Station;
@@ -118,6 +119,50 @@ fn the_journal_of_another_die_opens_nothing() {
         case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
         case.closes();
     }
+}
+
+/// What the entries of a die's journal hold, by their numbers, in their order.
+fn entries(case: &mut Case) -> Vec<(u8, Vec<u8>)> {
+    let mut entries = Vec::new();
+    let visit = |entry: store::Entry<'_>| entries.push((entry.kind, entry.payload.to_vec()));
+    store::Journal::open(&mut case.device.flash, JOURNAL, &mut [0; MAX_ENTRY], visit).unwrap();
+    entries
+}
+
+/// Writes a journal anew, as anybody can.
+fn write_journal<'e>(case: &mut Case, entries: impl IntoIterator<Item = &'e (u8, Vec<u8>)>) {
+    case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
+    let flash = &mut case.device.flash;
+    let mut journal = store::Journal::open(flash, JOURNAL, &mut [0; MAX_ENTRY], |_| {}).unwrap();
+    entries.into_iter().for_each(|(kind, payload)| journal.append(flash, *kind, payload).unwrap());
+}
+
+#[test]
+fn an_entry_of_an_earlier_session_of_the_same_die_does_not_fit_into_a_later_one() {
+    const SESSION: u8 = 3;
+    const TICKET: u8 = 4;
+    const SEED: u8 = 5;
+    let mut case = re_keyed();
+    let earlier = entries(&mut case);
+    write_journal(&mut case, []);
+    case.is_refused(until(&case, Message::Csr), FailCode::AuthorityUnreachable);
+    let later = entries(&mut case);
+    let kinds = |entries: &[(u8, Vec<u8>)]| entries.iter().map(|(kind, _)| *kind).collect::<Vec<u8>>();
+    assert_eq!(kinds(&earlier), kinds(&later));
+    for (planted, code, reason) in [
+        (SESSION, FailCode::TicketMismatch, "OpenTicket: "),
+        (TICKET, FailCode::TicketMismatch, "OpenTicket: "),
+        (SEED, FailCode::JournalInvalid, "(EntrySealed { entry: Seed })"),
+    ] {
+        let both = earlier.iter().zip(&later);
+        write_journal(&mut case, both.map(|(old, new)| if new.0 == planted { old } else { new }));
+        assert_ne!(entries(&mut case), later);
+        let cycle = case.is_refused(case.desk.station(), code);
+        assert!(cycle.console.contains(reason), "{}", cycle.console);
+        assert!(cycle.link.frames.iter().all(|frame| frame.message.answer().is_none()), "it asked");
+    }
+    write_journal(&mut case, &later);
+    case.closes();
 }
 
 #[test]
