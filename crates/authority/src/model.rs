@@ -239,7 +239,7 @@ impl Die {
             fuse_facts,
         };
         // As on a device: the ephemeral key of a session can be made again.
-        let ephemeral = EcKey::derive(&Key::new(nonce), &self.chip_id, &[b"model"]);
+        let ephemeral = EcKey::derive(&Key::new(nonce), &self.chip_id, b"model");
         act(Session::new(device, &self.stage_key, ephemeral, nonce)?)
     }
 

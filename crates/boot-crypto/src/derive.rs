@@ -36,7 +36,7 @@ pub fn die_secret(silicon_secret: &Key) -> Key {
 /// Derives the key of a die, which signs stage0's statements and which nothing after stage0 can reach. The silicon
 /// vendor certifies its public half.
 pub fn die_key(silicon_secret: &Key) -> EcKey {
-    EcKey::derive(silicon_secret, &[], &[labels::DIE_KEY])
+    EcKey::derive(silicon_secret, &[], labels::DIE_KEY)
 }
 
 /// Derives the secret of a stage (a DICE compound device identifier): another stage, lifecycle or die gets another.
@@ -48,7 +48,7 @@ pub fn stage_secret(silicon_secret: &Key, measurement: &Digest, lifecycle: u32) 
 
 /// Derives the key that the provisioning stage signs with. stage0 certifies its public half in a statement.
 pub fn alias_key(stage_secret: &Key) -> EcKey {
-    EcKey::derive(stage_secret, &[], &[labels::ALIAS_KEY])
+    EcKey::derive(stage_secret, &[], labels::ALIAS_KEY)
 }
 
 /// Derives the key of the provisioning journal's sealed entries.
@@ -72,7 +72,7 @@ pub fn journal_entry_salt(journal_key: &Key, draw: &Key, content: &Digest) -> [u
 /// Derives the key that agrees with the authority's on the ticket key. `seed` is in the journal before the public
 /// half is sent, so that a power cut strands nobody.
 pub fn ephemeral_key(stage_secret: &Key, seed: &[u8; 32]) -> EcKey {
-    EcKey::derive(stage_secret, seed, &[labels::EPHEMERAL_KEY])
+    EcKey::derive(stage_secret, seed, labels::EPHEMERAL_KEY)
 }
 
 /// Derives the secret that the provisioning stage's random values depend on, beside the entropy source.
@@ -87,7 +87,7 @@ pub fn ticket_key(shared: &Key, request_digest: &Digest) -> Key {
 
 /// Derives the device identity: the key of the certificate request.
 pub fn identity_key(device_root: &Key, chip_id: &[u8]) -> EcKey {
-    EcKey::derive(device_root, chip_id, &[labels::IDENTITY_KEY])
+    EcKey::derive(device_root, chip_id, labels::IDENTITY_KEY)
 }
 
 /// Digests a secret fuse row, so that it can be compared without being told.

@@ -12,9 +12,6 @@ use p256::elliptic_curve::subtle::{Choice, ConditionallyNegatable as _, Conditio
 use p256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint, Scalar, U256};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Most pieces of `info` that [`EcKey::derive`] takes.
-const MAX_INFO: usize = 7;
-
 /// A private key on P-256: wiped when dropped; not copied, compared or printed.
 ///
 /// Everything that handles the private scalar takes the same time for every scalar.
@@ -23,17 +20,11 @@ pub struct EcKey(NonZeroScalar);
 impl EcKey {
     /// Derives a key: HKDF-SHA256 over `info` and a counter byte, the first output that is a private scalar
     /// (FIPS 186-5 section A.2.2). One in 2³² first outputs is not.
-    ///
-    /// At most 7 pieces of `info` enter.
-    pub fn derive(ikm: &Key, salt: &[u8], info: &[&[u8]]) -> Self {
+    pub fn derive(ikm: &Key, salt: &[u8], info: &[u8]) -> Self {
         let mut counter = 0_u8;
         loop {
             let mut candidate = Zeroizing::new([0; 32]);
-            let last = [counter];
-            let mut pieces: [&[u8]; MAX_INFO + 1] = [&[]; MAX_INFO + 1];
-            let all = info.iter().take(MAX_INFO).copied().chain([&last[..]]);
-            pieces.iter_mut().zip(all).for_each(|(place, piece)| *place = piece);
-            hkdf_sha256(salt, ikm.expose(), &pieces, &mut candidate);
+            hkdf_sha256(salt, ikm.expose(), &[info, &[counter]], &mut candidate);
             if let Some(key) = Self::from_scalar(&candidate) {
                 return key;
             }

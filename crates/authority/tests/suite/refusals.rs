@@ -403,7 +403,7 @@ async fn the_database_itself_keeps_quota_and_one_install_for_a_die() {
 }
 
 fn key(byte: u8) -> EcKey {
-    EcKey::derive(&Key::new([byte; 32]), &[], &[b"test"])
+    EcKey::derive(&Key::new([byte; 32]), &[], b"test")
 }
 
 #[test]
