@@ -1,12 +1,9 @@
 //! The traits between policy and hardware.
 //!
 //! A stage's library is generic over these and runs unchanged on a board, on the host simulator and in tests.
-//! NOR flash is `embedded-storage`'s [`NorFlash`], re-exported. Every method is infallible unless the hardware
-//! it stands for can fail.
+//! Every method is infallible unless the hardware it stands for can fail.
 #![no_std]
 #![forbid(unsafe_code)]
-
-pub use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
 /// Bytes that go to a person or to the station: UART0 or UART1.
 pub trait Console {
@@ -158,14 +155,6 @@ pub trait Clock {
 pub trait Receive {
     /// Returns the next byte if one has arrived.
     fn receive(&mut self) -> Option<u8>;
-}
-
-/// What ends a run of the whole system.
-pub trait Reset {
-    /// Resets the system.
-    fn reset(&mut self) -> !;
-    /// Powers the system off.
-    fn power_off(&mut self) -> !;
 }
 
 /// The data caches, as far as other masters and cores with their caches off see past them.
