@@ -1,7 +1,7 @@
 //! Debian's Linux on a Kiln device: all cores come up, one goes and returns, it reboots and powers off.
 //!
-//! `cargo xtask test` fetches kernel and busybox. Where Debian's packages cannot be had, these tests say loudly that
-//! they did not run; the payload's PSCI test then stands alone.
+//! `cargo xtask test` fetches kernel and busybox. Where Debian's packages cannot be had it leaves out what has
+//! `debians_linux` in its name, and says so at the end; on a build server it fails.
 
 use std::time::Duration;
 
@@ -26,16 +26,9 @@ fn with_linux_on(
     then: &str,
     watch: impl FnOnce(&mut Machine, &[Secret]),
 ) {
-    let (Some(kernel), Some(busybox)) = (std::env::var_os("KILN_KERNEL"), std::env::var_os("KILN_BUSYBOX"))
-    else {
-        let declared = std::env::var("KILN_LINUX").is_ok_and(|linux| linux == "absent");
-        assert!(
-            declared,
-            "this test needs Debian's kernel and busybox: run `cargo xtask test`, which fetches them"
-        );
-        eprintln!("\n*** NOT RUN: Linux `{then}`: Debian's kernel and busybox cannot be had here ***");
-        return;
-    };
+    let fetched =
+        |name| std::env::var_os(name).expect("Debian's kernel and busybox: `cargo xtask test` fetches them");
+    let (kernel, busybox) = (fetched("KILN_KERNEL"), fetched("KILN_BUSYBOX"));
     let read =
         |path: std::ffi::OsString| std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     let parts = OsParts {
@@ -66,7 +59,7 @@ fn assert_in_user_space(report: &Report) {
 }
 
 #[test]
-fn it_takes_a_core_off_line_and_on_line_again_and_powers_off() {
+fn debians_linux_takes_a_core_off_line_and_on_line_again_and_powers_off() {
     with_linux("hotplug", |machine| {
         assert_in_user_space(&machine.observe(&expectation()).unwrap());
         let (_, line) = machine.console.wait_for_line("KILN-HOTPLUG ", 0, WITHIN).unwrap();
@@ -76,7 +69,7 @@ fn it_takes_a_core_off_line_and_on_line_again_and_powers_off() {
 }
 
 #[test]
-fn it_reboots_and_is_verified_again() {
+fn debians_linux_reboots_and_is_verified_again() {
     with_linux("reboot", |machine| {
         let first = machine.observe(&expectation()).unwrap();
         let second = machine.observe(&expectation()).unwrap();
@@ -88,7 +81,7 @@ fn it_reboots_and_is_verified_again() {
 }
 
 #[test]
-fn no_key_of_the_boot_is_left_in_secure_memory_while_it_runs() {
+fn debians_linux_runs_without_a_key_of_its_boot_in_secure_memory() {
     // Linux leaves the third core to the monitor, through whose eyes secure RAM is read.
     let three = |config: MachineConfig| config.cores(3);
     with_linux_on(three, "stay maxcpus=2", |machine, secrets| {

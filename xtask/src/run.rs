@@ -33,7 +33,7 @@ pub struct Run {
     #[arg(long, value_name = "S", default_value_t = 60, requires = "headless")]
     timeout: u64,
     /// How the boot is to end [default: as the device was made for]
-    #[arg(long, value_name = "RESULT", requires = "headless")]
+    #[arg(long, value_name = "RESULT")]
     expect: Option<Expected>,
 }
 
@@ -94,7 +94,7 @@ impl Run {
         if report.result != outcome && self.headless {
             eprintln!("  console: {}", workspace::shown(&device.folder.join("console.log")));
         }
-        Ok(!self.headless || report.result == outcome)
+        Ok(report.result == outcome)
     }
 
     fn device(&self) -> Result<Device> {
