@@ -1,6 +1,6 @@
 //! Gives the linker script its numbers, from the memory map.
 
-use memory_map::qemu_virt::{MAX_CORES, STAGE_RUN};
+use memory_map::qemu_virt::{MAX_CORES, STAGE_CODE, STAGE_RUN};
 
 fn main() {
     println!("cargo::rerun-if-changed=../linker/stage.ld");
@@ -11,7 +11,7 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-T{}", script.display());
     for (symbol, value) in [
         ("RUN_BASE", STAGE_RUN.base),
-        ("CODE_END", STAGE_RUN.base + 2 * memory_map::MIB),
+        ("CODE_END", STAGE_CODE.end()),
         ("RUN_END", STAGE_RUN.end()),
         ("STACK_SIZE", 128 * memory_map::KIB),
         ("MAX_CORES", MAX_CORES as u64),

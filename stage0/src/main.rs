@@ -9,9 +9,10 @@ fn main() {
 
 #[cfg(target_os = "none")]
 mod firmware {
-    use board_qemu_virt::{Counter, RAM_STAGE_CODE, consoles_of_last_resort, rom};
+    use board_qemu_virt::{Counter, consoles_of_last_resort, rom};
     use boot_info::record::BootRecord;
     use fail_code::FailCode;
+    use memory_map::qemu_virt::STAGE_CODE;
     use stage0::{Memory, boot, refuse};
 
     el3::tables!(board_qemu_virt::rom::level2());
@@ -20,12 +21,8 @@ mod firmware {
     fn main(reset_at: u64) -> ! {
         let Some(mut board) = rom::Board::take() else { el3::fatal(FailCode::Panic.number()) };
         let mut record = BootRecord::default();
-        let mut memory = Memory {
-            run: board.run,
-            code: RAM_STAGE_CODE,
-            boot_info: board.boot_info,
-            secrets: board.secrets,
-        };
+        let mut memory =
+            Memory { run: board.run, code: STAGE_CODE, boot_info: board.boot_info, secrets: board.secrets };
         #[cfg(feature = "control-panic")]
         {
             record.slot = u8::try_from(reset_at).unwrap();

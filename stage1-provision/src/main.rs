@@ -16,6 +16,7 @@ mod firmware {
     use fail_code::FailCode;
     use hal::{Clock as _, DmaDevices as _};
     use lifecycle::burn::{is_hidden, is_locked};
+    use memory_map::qemu_virt::BOOT_INFO;
     use stage1_provision::{Board, End, Handoff, Hardware, refuse};
 
     el3::tables!(ram::level1(), provision::level2());
@@ -37,7 +38,10 @@ mod firmware {
         type Caches = Caches;
     }
 
-    fn main(_boot_info: u64) -> ! {
+    fn main(handoff_at: u64) -> ! {
+        if handoff_at != BOOT_INFO.base {
+            el3::fatal(FailCode::BootInfoInvalid.number());
+        }
         let rules = Rules { locked: is_locked, hidden: is_hidden };
         let Some(mut taken) = provision::Board::take(rules) else { el3::fatal(FailCode::Panic.number()) };
         let mut record = BootRecord::default();

@@ -136,13 +136,16 @@ pub fn boot(
         devices.start();
         let mut entropy = Zeroizing::new([0; 64]);
         if !devices.entropy(entropy.as_mut()) {
+            devices.stop();
             return Err(FailCode::EntropyMissing);
         }
         timeline.record.os_slot = slot.number();
         timeline.step(Step::Setup, clock.now());
         let region = OS_SLOTS.region(slot);
         let loaded = load(region, &trust, devices, cores, caches, clock, memory, window, timeline);
-        devices.stop();
+        if loaded.is_err() {
+            devices.stop();
+        }
         let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|os| {
             let seeds = Seeds::new(&handoff.rng_secret, entropy.as_ref(), clock.now());
             let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);

@@ -228,7 +228,9 @@ pub fn load(
             caches.clean(place);
         }
     }
-    place::slice(memory, window, free, Kind::Bundle)?.zeroize();
+    let staging = place::slice(memory, window, free, Kind::Bundle)?;
+    staging.zeroize();
+    caches.clean(staging);
     timeline.step(Step::OpenObjects, clock.now());
     opened
 }

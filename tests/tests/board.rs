@@ -4,15 +4,16 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emulator::Machine;
 use lifecycle::Row;
-use memory_map::Region;
-use memory_map::qemu_virt::{FLASH_BLOCK, JOURNAL, OTP, PACKAGE};
+use memory_map::qemu_virt::{DRAM_MIN, FLASH_BLOCK, JOURNAL, OS_LOAD, OTP, PACKAGE, SECURE_RAM, STAGE_RUN};
+use memory_map::{MIB, Region};
 use release::flatten_elf;
 use sealed_image::host::Facts;
 use store::Slot;
+use tests::leak::{Secret, find, normal_ram, secure_ram};
 use tests::{Device, Maker};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -79,5 +80,37 @@ fn flash_is_there_while_closing_ends_and_gone_afterwards() {
         let flash0 = folder.join("flash0.img");
         assert_eq!(read(&flash0, JOURNAL)[2045..][..10], *b"again, new");
         assert!(read(&flash0, OTP) == maker.otp().to_flash(OTP.size as usize), "other fuses");
+    });
+}
+
+#[test]
+fn a_fatal_error_leaves_nothing_in_secure_ram_or_in_the_systems_memory_while_another_core_is_at_work() {
+    let maker = Maker::development();
+    let device =
+        device(&maker, "conformance-stopping").machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32));
+    device.run(|machine| {
+        machine.console.wait_for_line("BOARD fatal ", 0, WITHIN).unwrap();
+        let secret = Secret { name: "secret".into(), bytes: b"this is a secret of this program".to_vec() };
+        // The last that is cleared is the end of the system's memory, where the other core has been.
+        let end = Region::new(OS_LOAD.end() - 32, 32);
+        let deadline = Instant::now() + WITHIN;
+        while normal_ram(machine, end).iter().any(|byte| *byte != 0) {
+            assert!(Instant::now() < deadline, "the system's memory is never cleared");
+            machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // A core that had not stopped would write again.
+        machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(normal_ram(machine, OS_LOAD).iter().all(|byte| *byte == 0));
+        let secure = secure_ram(machine, 0);
+        let code = (STAGE_RUN.base - SECURE_RAM.base) as usize..;
+        assert!(
+            !find(&secure[code.clone()][..2 * MIB as usize], &[secret]).is_empty(),
+            "the program's code is there"
+        );
+        // Of the rest one word is left, which says that a core has begun to stop.
+        let rest = secure[..code.start].iter().chain(&secure[code.start + 2 * MIB as usize..]);
+        assert_eq!(rest.map(|byte| u32::from(*byte)).sum::<u32>(), 1);
     });
 }

@@ -1,4 +1,6 @@
-//! No key that a boot used is left in memory once the operating system runs.
+//! No key that a boot used is left in memory once the operating system runs, or once the device has refused to boot.
+
+use std::time::{Duration, Instant};
 
 use boot_crypto::sha256;
 use emulator::Outcome;
@@ -9,16 +11,15 @@ use tests::leak::{Secret, find, keys_of_die, keys_of_slot, normal_ram, secure_ra
 use tests::verdict::story;
 use tests::{Device, Firmware, Maker, TOKEN, cmdline, expectation};
 
-/// A device that boots the payload, which then stays, with every key that its boot uses.
-fn device() -> (Device, Vec<Secret>) {
+/// A die, stage2 and OS for its slots, and every key that its boot uses. The payload stays once it runs.
+fn parts() -> (Maker, Vec<u8>, Vec<u8>, Vec<Secret>) {
     let maker = Maker::production();
     let os = maker.os_of(maker.os(TOKEN).objects, &format!("{} kiln.payload=stay", cmdline(TOKEN)));
     let (stage2, os) = (maker.stage2(), maker.seal_os(&os));
     let mut secrets = keys_of_die(&maker);
     secrets.extend(keys_of_slot(&stage2, &maker.boot_key()));
     secrets.extend(keys_of_slot(&os, &maker.os_key()));
-    let device = Device::new(&maker).boot_slot(Slot::A, stage2).os_slot(Slot::A, os);
-    (device, secrets)
+    (maker, stage2, os, secrets)
 }
 
 /// Asserts that `memory` is what the stage left, by what must be there: its code, the handoff, the parking place.
@@ -34,7 +35,8 @@ fn assert_is_secure_ram(memory: &[u8]) {
 
 #[test]
 fn of_a_boot_in_secure_and_in_normal_memory_while_the_payload_runs() {
-    let (device, secrets) = device();
+    let (maker, stage2, os, secrets) = parts();
+    let device = Device::new(&maker).boot_slot(Slot::A, stage2).os_slot(Slot::A, os);
     assert_eq!(secrets.len(), 7 + 4 * 2 * 7, "every key of four images has its round keys");
     device.machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32)).run(|machine| {
         let report = machine.observe(&expectation()).unwrap();
@@ -52,4 +54,63 @@ fn of_a_boot_in_secure_and_in_normal_memory_while_the_payload_runs() {
         assert!(!find(&normal, &[code]).is_empty(), "a canary in normal RAM is found");
         assert_eq!(find(&normal, &secrets), Vec::<String>::new());
     });
+}
+
+/// Asserts that a device which has refused to boot has cleared secure RAM but for the code of the stage that stopped, and
+/// that no key of the boot is in the system's memory.
+fn assert_nothing_is_left(device: Device, secrets: &[Secret], code: &str, stage_stays: bool) {
+    device.machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32)).run(|machine| {
+        let report = machine.observe(&expectation()).unwrap();
+        assert_eq!(report.code.as_deref(), Some(code), "{}", story(&report));
+        // The record is out before memory is cleared; core 0 then waits at EL3.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let run = (STAGE_RUN.base - SECURE_RAM.base) as usize..;
+        let secure = loop {
+            let secure = secure_ram(machine, 0);
+            // Behind the first page, in which cores that are parked say again and again that they are there.
+            let before = &secure[PARKING.size as usize..run.start];
+            let rest = before.iter().chain(&secure[run.start + 2 * MIB as usize..]);
+            if rest.clone().all(|byte| *byte == 0) {
+                break secure;
+            }
+            assert!(Instant::now() < deadline, "{} bytes are left", rest.filter(|byte| **byte != 0).count());
+            machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let stage = &secure[run.start..][..2 * MIB as usize];
+        let stage2 = Firmware::get().stage2.bytes.get(..65536).unwrap();
+        assert_eq!(stage.starts_with(stage2), stage_stays, "the stage's code");
+        assert!(stage_stays || stage.iter().all(|byte| *byte == 0), "a stage that was refused is left");
+        assert_eq!(find(&secure, secrets), Vec::<String>::new());
+        assert_eq!(
+            find(&normal_ram(machine, Region::new(DRAM_BASE, DRAM_MIN)), secrets),
+            Vec::<String>::new()
+        );
+    });
+}
+
+/// Alters the last byte of the last image in a slot.
+fn alter_the_last_chunk(slot: &mut [u8]) {
+    let images = release::inspect_slot(slot).unwrap();
+    let last = images.last().unwrap();
+    slot[(last.offset + last.stored_bytes - 1) as usize] ^= 1;
+}
+
+#[test]
+fn of_an_operating_system_that_was_refused_at_its_last_chunk() {
+    let (maker, stage2, mut os, mut secrets) = parts();
+    alter_the_last_chunk(&mut os);
+    // The kernel is decrypted before the last chunk fails.
+    let kernel = &Firmware::get().payload.bytes;
+    let piece = |at: usize| Secret { name: format!("kernel at {at}"), bytes: kernel[at..][..32].to_vec() };
+    secrets.extend([0, 16384].map(piece));
+    let device = Device::new(&maker).boot_slot(Slot::A, stage2).os_slot(Slot::A, os);
+    assert_nothing_is_left(device, &secrets, "K0102", true);
+}
+
+#[test]
+fn of_a_stage_that_was_refused_at_its_last_chunk() {
+    let (maker, mut stage2, _, secrets) = parts();
+    alter_the_last_chunk(&mut stage2);
+    assert_nothing_is_left(Device::new(&maker).boot_slot(Slot::A, stage2), &secrets, "K0100", false);
 }

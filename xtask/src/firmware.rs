@@ -24,7 +24,7 @@ pub const PAYLOAD: &str = "payload";
 /// The package of the board.
 const BOARD_CRATE: &str = "board-qemu-virt";
 /// The programs that check the board's drivers.
-const CONFORMANCE: [&str; 2] = ["conformance-provisioning", "conformance-closing"];
+const CONFORMANCE: [&str; 3] = ["conformance-provisioning", "conformance-closing", "conformance-stopping"];
 /// The source of the board's device tree.
 const DEVICE_TREE: &str = "dts/qemu-virt.dts";
 /// The feature of stage0 that puts a panic into it, for the check that must find it.

@@ -56,8 +56,8 @@ impl Sizes {
     pub fn measure([stage0, stage1, stage2, payload]: [&Program; 4], symbols: usize) -> Result<Self> {
         let stages = vec![
             stage(stage0, Some(board::STAGE0_ROM.size), symbols)?,
-            stage(stage1, Some(board::STAGE_RUN.size), symbols)?,
-            stage(stage2, Some(board::STAGE_RUN.size), symbols)?,
+            stage(stage1, Some(board::STAGE_CODE.size), symbols)?,
+            stage(stage2, Some(board::STAGE_CODE.size), symbols)?,
             stage(payload, None, symbols)?,
         ];
         let chain = [stage0.name, stage2.name];

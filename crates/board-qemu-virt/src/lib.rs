@@ -31,9 +31,6 @@ use memory_map::qemu_virt as map;
 /// Clock of both UARTs in Hz.
 const UART_CLOCK: u32 = 24_000_000;
 
-/// Code of a stage that runs from RAM: the first MMU block of where it runs.
-pub const RAM_STAGE_CODE: Region = map::STAGE_RUN.part(0, 2 * memory_map::MIB);
-
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Returns true the first time.
@@ -63,8 +60,12 @@ unsafe fn uart(region: Region) -> Uart {
 
 /// Returns the console and the station link for a stage that is about to stop with a fatal error, whoever else
 /// holds them: a line that is torn is better than none.
+///
+/// They are second owners of registers that may have a first: only what [`el3::fatal`] enters calls this, once, and never
+/// returns to the first.
 pub fn consoles_of_last_resort() -> (Uart, Uart) {
-    // SAFETY: both are PL011s. Whoever owned them does not run any more, or is another core whose output may mix.
+    // SAFETY: both are PL011s. Whoever owned them on this core does not run any more; another core can only mix its bytes
+    // in, by single stores to a data register.
     unsafe { (uart(map::UART0), uart(map::UART1)) }
 }
 

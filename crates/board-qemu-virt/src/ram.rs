@@ -14,14 +14,14 @@ use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
 use spin::Once;
 
-use crate::{RAM_STAGE_CODE, memory, take_once, uart};
+use crate::{memory, take_once, uart};
 
 /// The address space of a stage that runs from RAM: its image executable, its data and work memory writable, the
 /// handoff pages, and devices. No flash.
 pub const fn level2() -> Level2 {
     Level2::new()
         .map(Region::new(map::SECURE_RAM.base, 2 * MIB), Kind::Data)
-        .map(RAM_STAGE_CODE, Kind::Code)
+        .map(map::STAGE_CODE, Kind::Code)
         .map(map::STAGE_RUN.part(2 * MIB, 4 * MIB), Kind::Data)
         .map(map::STAGE_WORK, Kind::Data)
         .map(map::DEVICES, Kind::Device)
@@ -188,6 +188,13 @@ impl Devices {
     pub(crate) const fn none() -> Self {
         Self { disk: None, rng: None }
     }
+}
+
+/// Stops as [`el3::exit::stop`] does and clears the memory that an operating system is loaded to: for a stage that meets a
+/// fatal error before it has entered one.
+pub fn stop_while_loading() -> ! {
+    // SAFETY: the region is mapped writable, in whole MMU blocks, and no core of this stage returns to what it did there.
+    unsafe { el3::exit::stop_and_clear(map::OS_LOAD) }
 }
 
 impl DmaDevices for Devices {

@@ -67,7 +67,7 @@ impl Board {
     pub fn enter_stage(self, entry: u64) -> ! {
         /// `FailCode::LoadAddress`.
         const LOAD_ADDRESS: u16 = 404;
-        if !crate::RAM_STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
+        if !map::STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
             el3::fatal(LOAD_ADDRESS);
         }
         el3::cache::clean(self.run);

@@ -63,8 +63,9 @@ unsafe impl Hal for PoolHal {
             pool.bounce = pool.free.base;
             at
         });
-        let pointer =
-            NonNull::without_provenance((at as usize).try_into().unwrap_or(core::num::NonZero::<usize>::MIN));
+        let Some(pointer) = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(at as usize)) else {
+            panic!()
+        };
         // SAFETY: the pool is mapped, writable and unused, as `set_pool` was promised.
         unsafe { pointer.write_bytes(0, size) };
         (at, pointer)

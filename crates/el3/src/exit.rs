@@ -1,6 +1,7 @@
 //! The two ways out of a boot stage: into the next stage, or to a stop.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use memory_map::Region;
 use memory_map::qemu_virt::{SECURE_RAM, STAGE0_RAM};
@@ -65,8 +66,23 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
 /// What it clears includes the stack, the handoff secrets and everything decrypted in secure RAM; of what lies in
 /// DRAM, whoever decrypted it there takes care. Takes no lock, allocates nothing and uses no stack.
 pub fn stop() -> ! {
+    const NOTHING: Region = Region::new(0, 0);
+    // SAFETY: nothing of DRAM is cleared.
+    unsafe { stop_and_clear(NOTHING) }
+}
+
+/// As [`stop`], and clears a region of DRAM too, where this or another core may have decrypted something.
+///
+/// Other cores lose their stacks when secure RAM is cleared, and end here as well; what they were at meanwhile, at most
+/// one chunk, they have finished when DRAM is cleared, 100 ms later.
+///
+/// # Safety
+/// The region is mapped writable, a multiple of 64 bytes, and nothing in it is needed any more.
+pub unsafe fn stop_and_clear(dram: Region) -> ! {
     let code = code();
-    // SAFETY: from its first store on the code uses neither stack nor memory, and it never returns.
+    let wait = crate::counter_hz() / 10;
+    // SAFETY: from its first store on the code uses neither stack nor memory, and it never returns; the caller gives up
+    // the region of DRAM.
     unsafe {
         asm!(
             "msr daifset, #0xf
@@ -74,7 +90,9 @@ pub fn stop() -> ! {
             b.lo 3f
             cmp x9, x12
             b.lo 4f
-            3: stp xzr, xzr, [x9]
+            3: cmp x9, x13
+            b.eq 4f
+            stp xzr, xzr, [x9]
             stp xzr, xzr, [x9, #16]
             stp xzr, xzr, [x9, #32]
             stp xzr, xzr, [x9, #48]
@@ -83,17 +101,56 @@ pub fn stop() -> ! {
             cmp x9, x10
             b.lo 2b
             dsb sy
-            mov x0, xzr
-            adr x8, 5f
+            cmp x14, x15
+            b.eq 7f
+            mrs x9, cntpct_el0
+            add x16, x9, x16
+            5: isb
+            mrs x9, cntpct_el0
+            cmp x9, x16
+            b.lo 5b
+            6: stp xzr, xzr, [x14]
+            stp xzr, xzr, [x14, #16]
+            stp xzr, xzr, [x14, #32]
+            stp xzr, xzr, [x14, #48]
+            dc civac, x14
+            add x14, x14, #64
+            cmp x14, x15
+            b.lo 6b
+            dsb sy
+            7: mov x0, xzr
+            adr x8, 8f
             b kiln_clear_registers
-            5: wfi
-            b 5b",
+            8: wfi
+            b 8b",
             in("x9") SECURE_RAM.base,
             in("x10") SECURE_RAM.end(),
             in("x11") code.base,
             in("x12") code.end(),
+            in("x13") STOPPING.line(),
+            in("x14") dram.base,
+            in("x15") dram.end(),
+            in("x16") wait,
             options(noreturn),
         )
+    }
+}
+
+/// Whether some core has begun to stop the stage; alone in its cache line, which [`stop`] leaves as it is.
+#[repr(align(64))]
+pub(crate) struct Stopping(AtomicBool);
+
+/// Set by the first core that meets a fatal error.
+pub(crate) static STOPPING: Stopping = Stopping(AtomicBool::new(false));
+
+impl Stopping {
+    /// Notes that the stage stops; `true` if a core had begun before.
+    pub(crate) fn begin(&self) -> bool {
+        self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn line(&self) -> u64 {
+        core::ptr::from_ref(self) as u64
     }
 }
 

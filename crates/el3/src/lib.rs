@@ -33,7 +33,7 @@ use aarch64_cpu::registers::{CNTPCT_EL0, MPIDR_EL1, Readable};
 ///
 /// `main` is `fn(u64) -> !`: stage0 gets the counter at reset, a later stage the address of its `BootInfo`.
 /// `fatal` is `fn(u16) -> !`: it tells the world the refusal code and ends in [`exit::stop`]. It is entered at
-/// most once; a fatal error inside it stops the core at once.
+/// most once; a fatal error inside it, or on another core, stops that core at once.
 #[macro_export]
 macro_rules! entry {
     ($main:path, $fatal:path) => {
@@ -55,12 +55,10 @@ macro_rules! entry {
 
 /// Ends the stage with a refusal code, through the `fatal` function that it named in [`entry!`].
 pub fn fatal(code: u16) -> ! {
-    use core::sync::atomic::{AtomicBool, Ordering};
-    static ENTERED: AtomicBool = AtomicBool::new(false);
     unsafe extern "C" {
         fn kiln_fatal(code: u16) -> !;
     }
-    if ENTERED.swap(true, Ordering::Relaxed) {
+    if exit::STOPPING.begin() {
         exit::stop();
     }
     // SAFETY: `entry!` defines the symbol as a safe function with this signature.

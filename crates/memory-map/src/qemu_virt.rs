@@ -61,6 +61,8 @@ pub const BOOT_INFO: Region = SECURE_RAM.part(MIB, 4 * KIB);
 pub const HANDOFF_SECRETS: Region = SECURE_RAM.part(MIB + 4 * KIB, 4 * KIB);
 /// Where a stage is decrypted to and runs: code, data and stacks.
 pub const STAGE_RUN: Region = SECURE_RAM.part(2 * MIB, 6 * MIB);
+/// Where a stage in RAM executes: the first MMU block of where it runs. Its image fits in there.
+pub const STAGE_CODE: Region = STAGE_RUN.part(0, 2 * MIB);
 /// Heap and buffers of the running stage.
 pub const STAGE_WORK: Region = SECURE_RAM.part(8 * MIB, 8 * MIB);
 

@@ -3,6 +3,8 @@
 mod logger;
 mod monitor;
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram, with_flash};
 use boot_info::record::{BootRecord, MAX_FRAME};
 use boot_info::{Stage, Step, Timeline};
@@ -11,7 +13,7 @@ use el3::cores::Team;
 use el3::monitor::Start;
 use fail_code::FailCode;
 use hal::{Clock, Console, Cores, DmaDevices};
-use memory_map::qemu_virt::OS_LOAD;
+use memory_map::qemu_virt::{BOOT_INFO, OS_LOAD};
 use stage2_production::boot::{Handoff, Launch, boot, frame};
 use stage2_production::closing::{Error, settle};
 use stage2_production::device_tree::parse_hardware;
@@ -19,7 +21,13 @@ use stage2_production::device_tree::parse_hardware;
 el3::tables!(board_qemu_virt::ram::level1(), board_qemu_virt::ram::level2());
 el3::entry!(main, fatal);
 
-fn main(_boot_info: u64) -> ! {
+/// Whether an operating system has been entered: what lies in its memory is its own then.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+fn main(handoff_at: u64) -> ! {
+    if handoff_at != BOOT_INFO.base {
+        el3::fatal(FailCode::BootInfoInvalid.number());
+    }
     let Some(board) = ram::Board::take() else { el3::fatal(FailCode::Panic.number()) };
     let ram::Board { console, mut link, boot_info, secrets, untrusted_dtb, os_load, boot_log, mut devices } =
         board;
@@ -86,6 +94,7 @@ fn close(
 
 /// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
 fn enter(launch: Launch) -> ! {
+    ENTERED.store(true, Ordering::Release);
     el3::monitor::enter(0, Start { entry: launch.kernel, argument: launch.device_tree })
 }
 
@@ -108,5 +117,5 @@ fn fatal(code: u16) -> ! {
     }
     let record = BootRecord { code: code.number(), stage: Stage::Stage2 as u8, ..BootRecord::default() };
     link.write(frame(&record, &mut [0; MAX_FRAME]));
-    el3::exit::stop()
+    if ENTERED.load(Ordering::Acquire) { el3::exit::stop() } else { ram::stop_while_loading() }
 }
