@@ -9,6 +9,7 @@
 mod fix_up;
 mod hardware;
 mod splice;
+mod structure;
 #[cfg(test)]
 mod tests;
 

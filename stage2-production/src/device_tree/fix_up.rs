@@ -2,6 +2,7 @@
 
 use super::DeviceTreeError;
 use super::splice::{ensure_node, open, trim};
+use super::structure;
 use core::fmt::Write;
 use dtoolkit::fdt_mut::{FdtMut, FdtNodeMut, SliceBuffer};
 use dtoolkit::{Node, Property, ToPropertyValue};
@@ -77,7 +78,10 @@ fn check_command_line(text: &str) -> Result<(), DeviceTreeError> {
 
 /// Checks that the signed bytes are exactly one tree, before anything else looks at them.
 fn check_structure(verified: &[u8]) -> Result<(), DeviceTreeError> {
-    if open(verified)?.data().len() == verified.len() { Ok(()) } else { Err(DeviceTreeError::Malformed) }
+    if open(verified)?.data().len() != verified.len() {
+        return Err(DeviceTreeError::Malformed);
+    }
+    structure::check(verified)
 }
 
 /// Checks that the tree has the nodes that are filled in, and addresses of the length that is written.

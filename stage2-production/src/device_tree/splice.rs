@@ -12,9 +12,9 @@ const END_NODE: [u8; 4] = 2_u32.to_be_bytes();
 
 // Byte offsets of header fields.
 const TOTAL_SIZE: usize = 4;
-const OFF_DT_STRINGS: usize = 12;
-const SIZE_DT_STRINGS: usize = 32;
-const SIZE_DT_STRUCT: usize = 36;
+pub(super) const OFF_DT_STRINGS: usize = 12;
+pub(super) const SIZE_DT_STRINGS: usize = 32;
+pub(super) const SIZE_DT_STRUCT: usize = 36;
 
 /// Opens the tree at the start of `buffer`.
 pub(super) fn open(buffer: &[u8]) -> Result<Fdt<'_>, DeviceTreeError> {
@@ -73,7 +73,7 @@ pub(super) fn ensure_node(
     Ok(())
 }
 
-fn field(buffer: &[u8], offset: usize) -> Result<usize, DeviceTreeError> {
+pub(super) fn field(buffer: &[u8], offset: usize) -> Result<usize, DeviceTreeError> {
     buffer
         .get(offset..)
         .and_then(<[u8]>::first_chunk)

@@ -59,6 +59,42 @@ fn memory(base: u64, size: u64) -> DeviceTreeNode {
     node(&format!("memory@{base:x}"), [reg(base, size), property("device_type", "memory")])
 }
 
+/// Marsaglia's xorshift: the same blobs in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    /// Returns a blob with one to six changes.
+    fn mutated(&mut self, original: &[u8]) -> Vec<u8> {
+        let mut blob = original.to_vec();
+        for _ in 0..=self.below(6) {
+            let at = self.below(blob.len());
+            match self.below(4) {
+                0 => blob[at] ^= 1 << self.below(8),
+                1 => blob[at] = self.below(256) as u8,
+                // A cell gets a value that means something to a parser.
+                2 => {
+                    let value = [0, 1, 2, 3, 4, 9, 0x7FFF_FFFF, u32::MAX, u32::MAX - 3][self.below(9)];
+                    let at = (at & !3).min(blob.len() - 4);
+                    blob[at..at + 4].copy_from_slice(&value.to_be_bytes());
+                }
+                _ => {
+                    let from = self.below(blob.len());
+                    let length = self.below(64).min(blob.len() - from.max(at));
+                    blob.copy_within(from..from + length, at);
+                }
+            }
+        }
+        blob
+    }
+}
+
 mod machine {
     use super::*;
 
@@ -138,43 +174,13 @@ mod machine {
         }
     }
 
-    /// Marsaglia's xorshift: the same blobs in every run.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-    }
-
     #[test]
     fn mutated_trees_never_panic_and_never_leave_the_memory_map() {
         let original = machine_tree(GIB, 2);
         let mut random = Random(0x4B49_4C4E);
         let (mut accepted, mut refused) = (0, 0);
         for round in 0..40_000 {
-            let mut blob = original.clone();
-            for _ in 0..=random.below(6) {
-                let at = random.below(blob.len());
-                match random.below(4) {
-                    0 => blob[at] ^= 1 << random.below(8),
-                    1 => blob[at] = random.below(256) as u8,
-                    // A cell gets a value that means something to a parser.
-                    2 => {
-                        let value = [0, 1, 2, 3, 4, 9, 0x7FFF_FFFF, u32::MAX, u32::MAX - 3][random.below(9)];
-                        let at = (at & !3).min(blob.len() - 4);
-                        blob[at..at + 4].copy_from_slice(&value.to_be_bytes());
-                    }
-                    _ => {
-                        let from = random.below(blob.len());
-                        let length = random.below(64).min(blob.len() - from.max(at));
-                        blob.copy_within(from..from + length, at);
-                    }
-                }
-            }
+            let mut blob = random.mutated(&original);
             if round % 5 == 0 {
                 blob.truncate(random.below(blob.len()) + 1);
             }
@@ -285,6 +291,32 @@ mod signed {
         let after = DeviceTree::from_fdt(&Fdt::new(&blob).unwrap());
         // Added: 2 nodes; 4 in /chosen, 4 enable-methods, 3 in /reserved-memory, 2 in the record.
         assert_eq!(census(&after.root), (nodes + 2, properties + 4 + 4 + 3 + 2));
+    }
+
+    /// The owner signs what a tool made of it. Whatever that is, the stage refuses it or fills it in, and goes on.
+    #[test]
+    fn mutated_trees_never_panic_and_what_is_accepted_is_read_alike_by_both_readers() {
+        let original = signed_tree().to_dtb();
+        let fix_ups = fix_ups();
+        let mut random = Random(0x5349_474E);
+        let (mut accepted, mut refused) = (0, 0);
+        for _ in 0..40_000 {
+            let mut buffer = random.mutated(&original);
+            let length = buffer.len();
+            buffer.resize(ROOM, 0xEE);
+            match fix_up(&mut buffer, length, &fix_ups) {
+                Ok(length) => {
+                    accepted += 1;
+                    let memory = value(&buffer[..length], "/memory", "reg");
+                    assert_eq!(memory.unwrap(), be(&[fix_ups.memory.base, fix_ups.memory.size]));
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert_eq!(error.code(), FailCode::DeviceTreeInvalid);
+                }
+            }
+        }
+        assert!(accepted > 1_000 && refused > 1_000, "{accepted} accepted, {refused} refused");
     }
 
     #[test]
