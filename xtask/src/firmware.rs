@@ -25,6 +25,8 @@ pub const PAYLOAD: &str = "payload";
 const BOARD_CRATE: &str = "board-qemu-virt";
 /// The programs that check the board's drivers.
 const CONFORMANCE: [&str; 3] = ["conformance-provisioning", "conformance-closing", "conformance-stopping"];
+/// The program that measures what re-keying is limited by.
+const LIMIT: &str = "limit";
 /// The source of the board's device tree.
 const DEVICE_TREE: &str = "dts/qemu-virt.dts";
 /// The feature of stage0 that puts a panic into it, for the check that must find it.
@@ -107,19 +109,40 @@ pub fn panic_control() -> Result<()> {
 /// If one does not compile.
 pub fn conformance() -> Result<()> {
     let step = Step::start("building the board's conformance programs");
-    let mut command = exec::cargo();
-    command.args(["build", "--package", BOARD_CRATE, "--examples", "--target", FIRMWARE_TARGET]);
-    command.args(["--profile", FIRMWARE_PROFILE, "--message-format=json-render-diagnostics"]);
-    command.arg("--config").arg(flags(BOARD_CRATE)?);
-    let messages = exec::capture(&mut command)?;
-    let messages = String::from_utf8_lossy(&messages);
-    for name in CONFORMANCE {
-        let built = executable(&messages, name).with_context(|| format!("cargo built no {name}"))?;
+    for (name, built) in CONFORMANCE.iter().zip(board_programs(&CONFORMANCE)?) {
         fs::copy(&built, workspace::build_dir().join(format!("{name}.elf")))
             .with_context(|| format!("cannot read {}", built.display()))?;
     }
     step.done(&format!("{} programs", CONFORMANCE.len()));
     Ok(())
+}
+
+/// Builds the program that measures what re-keying is limited by.
+///
+/// # Errors
+/// If it does not compile.
+pub fn limit() -> Result<FlatImage> {
+    let step = Step::start("building the program that measures the limit");
+    let built = board_programs(&[LIMIT])?;
+    let elf = built.first().context("a program was built")?;
+    let flat = flatten_elf(&fs::read(elf)?).with_context(|| format!("{LIMIT} cannot be made flat"))?;
+    step.done(&progress::bytes(flat.bytes.len() as u64));
+    Ok(flat)
+}
+
+/// Builds examples of the board, and returns their ELF files.
+fn board_programs(names: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut command = exec::cargo();
+    command.args(["build", "--package", BOARD_CRATE, "--target", FIRMWARE_TARGET]);
+    for name in names {
+        command.args(["--example", name]);
+    }
+    command.args(["--profile", FIRMWARE_PROFILE, "--message-format=json-render-diagnostics"]);
+    command.arg("--config").arg(flags(BOARD_CRATE)?);
+    let messages = exec::capture(&mut command)?;
+    let messages = String::from_utf8_lossy(&messages);
+    let built = |name: &&str| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
+    names.iter().map(built).collect()
 }
 
 /// Builds the programs only to measure them: a stage0 that is too large for its ROM is linked all the same, where
@@ -222,7 +245,7 @@ fn flags(package: &str) -> Result<String> {
 }
 
 /// Finds the program of this name in cargo's messages.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let artefacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     artefacts
         .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)

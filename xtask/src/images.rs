@@ -57,6 +57,11 @@ impl DevelopmentDie {
         LIFECYCLE.name()
     }
 
+    /// Returns what its OTP bank holds.
+    pub fn otp_bank(&self) -> Vec<u8> {
+        self.otp.to_flash(board::OTP.size as usize)
+    }
+
     fn secrets(&self) -> Result<DieSecrets> {
         Ok(test_keys::die(self.chip_id)?)
     }
@@ -113,7 +118,7 @@ pub fn make(firmware: &Firmware, input: &Input, die: &DevelopmentDie) -> Result<
         stage0: &firmware.stage0.flat.bytes,
         slot_a: Some(&slot_a),
         slot_b: Some(&slot_b),
-        otp: &die.otp.to_flash(board::OTP.size as usize),
+        otp: &die.otp_bank(),
     };
     Ok(Storage {
         flash0: flash0.image()?,

@@ -2,6 +2,7 @@
 
 use drivers::otp::Rules;
 use drivers::uart::Uart;
+use el3::cores::Team;
 use el3::mmu::Level2;
 use memory_map::qemu_virt as map;
 
@@ -30,6 +31,8 @@ pub struct Board {
     pub otp: Fuses,
     /// The disk and the entropy source.
     pub devices: Devices,
+    /// All cores.
+    pub cores: Team,
 }
 
 impl Board {
@@ -44,7 +47,7 @@ impl Board {
         }
         ram::start_heap();
         ram::start_gic()?;
-        ram::gather_all_cores()?;
+        let cores = ram::gather_all_cores()?;
         let (flash, otp) = flash::provisioning(rules);
         // SAFETY: the regions are mapped by the tables and do not overlap (memory-map asserts it). The handoff pages
         // hold bytes of whatever value. `take_once` makes each reference the only one.
@@ -57,6 +60,7 @@ impl Board {
                 flash,
                 otp,
                 devices: Devices::none(),
+                cores,
             })
         }
     }

@@ -10,7 +10,7 @@ use emulator::{Capture, FIRST_KERNEL_LINE, Machine, MachineConfig, Match, Writes
 use memory_map::qemu_virt as board;
 use sealed_image::Kind;
 
-use super::PATIENCE;
+use super::boot::PATIENCE;
 use crate::device::Device;
 use crate::images::Plain;
 use crate::initramfs::USERSPACE_MARK;

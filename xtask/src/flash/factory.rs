@@ -139,7 +139,10 @@ impl Story<'_> {
         chapter("The device provisions itself");
         let offset = self.now();
         let within = Duration::from_secs(flash.timeout);
-        let provisioned = provision::run(device, &service, within)?;
+        let shown = provision::Steps::default();
+        let provisioned = provision::run(device, service.authority(), within, &|event| shown.take(event));
+        shown.end(provisioned.as_ref().is_ok_and(|done| done.boot.result == device.outcome()));
+        let provisioned = provisioned?;
         self.take(device, package, &service, provisioned, offset)
     }
 
@@ -223,7 +226,8 @@ fn chapter(what: &str) {
     eprintln!("{what}");
 }
 
-fn facts(flash: &Flash, package: &Prepared) -> Facts {
+/// Says what a device of this package is, before there is a die.
+pub(crate) fn facts(flash: &Flash, package: &Prepared) -> Facts {
     Facts {
         format: device::FORMAT,
         board: board::BOARD.into(),

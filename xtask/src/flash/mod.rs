@@ -2,13 +2,13 @@
 //! development device, whose keys are published.
 
 mod development;
-mod factory;
+pub(crate) mod factory;
 pub mod identity;
 mod outcome;
-mod package;
-mod provision;
+pub(crate) mod package;
+pub(crate) mod provision;
 mod report;
-mod service;
+pub(crate) mod service;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -97,6 +97,11 @@ impl Flash {
     /// If something cannot be built, fetched or written, or the emulator fails.
     pub fn run(&self) -> Result<bool> {
         if self.development { self.run_development() } else { self.run_factory() }
+    }
+
+    /// Makes what a measurement needs: devices of so many cores, from a lot with this quota.
+    pub(crate) fn to_measure(cores: u32, quota: u32) -> Self {
+        Self { cores, quota: Some(quota), ..Self::default() }
     }
 
     /// Returns the option that names this device, for the commands that a person may type next.

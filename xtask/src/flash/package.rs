@@ -23,29 +23,29 @@ const ROLLBACK_INDEX: u32 = 1;
 
 /// What the package boots, which its files do not say.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// What a device that is made from it boots.
-    pub(super) system: System,
+    pub(crate) system: System,
     /// Where that comes from.
-    pub(super) origin: String,
+    pub(crate) origin: String,
     /// Why it is not what was to be expected, if it is not.
-    pub(super) remark: Option<String>,
+    pub(crate) remark: Option<String>,
     /// What the system prints to prove that it was reached; in the package it is encrypted.
-    pub(super) token: String,
+    pub(crate) token: String,
     /// The signed kernel command line.
-    pub(super) cmdline: String,
+    pub(crate) cmdline: String,
 }
 
 /// A package and what belongs to it.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// The folder that it lies in.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The package as a factory gets it.
-    pub(super) release: PackageRelease,
+    pub(crate) release: PackageRelease,
     /// What it boots.
-    pub(super) notes: Notes,
+    pub(crate) notes: Notes,
     /// The file of its content key, which is the authority's.
-    pub(super) content_key: PathBuf,
+    pub(crate) content_key: PathBuf,
 }
 
 impl Prepared {
@@ -59,7 +59,7 @@ impl Prepared {
 ///
 /// # Errors
 /// If its files cannot be read or written.
-pub(super) fn owner_keys(factory: &Path) -> Result<OwnerKeys> {
+pub(crate) fn owner_keys(factory: &Path) -> Result<OwnerKeys> {
     let folder = factory.join("owner");
     let step = Step::start("finding the owner's keys");
     let fresh = !folder.exists();
@@ -79,7 +79,21 @@ pub(super) fn prepare(
     firmware: &Firmware,
 ) -> Result<Prepared> {
     let token = token(&factory.join("owner/token"))?;
-    let input = input::gather(args, firmware, &token)?;
+    make(factory, owner, input::gather(args, firmware, &token)?, token, firmware)
+}
+
+/// Returns the package for this firmware and what was gathered, which proves itself with `token`; made if there is none
+/// yet.
+///
+/// # Errors
+/// If something cannot be signed, read or written.
+pub(crate) fn make(
+    factory: &Path,
+    owner: &Owner,
+    input: Input,
+    token: String,
+    firmware: &Firmware,
+) -> Result<Prepared> {
     let name = fingerprint(owner, firmware, &input);
     let step = Step::start("signing and encrypting a package");
     if let Ok(there) = read(factory, &name) {

@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use emulator::{Machine, Report};
 use station::{Authorise, Event, Patience, Record, Socket, Transcript, serve};
 
-use super::service::Service;
 use crate::device::Device;
 use crate::progress::{self, Step as Shown};
 
@@ -17,33 +16,38 @@ use crate::progress::{self, Step as Shown};
 const STATION_LATE: Duration = Duration::from_secs(5);
 
 /// What came of it.
-pub(super) struct Provisioned {
+pub(crate) struct Provisioned {
     /// What the station knows.
-    pub(super) record: Record,
+    pub(crate) record: Record,
     /// What the station saw.
-    pub(super) transcript: Transcript,
+    pub(crate) transcript: Transcript,
     /// The boot that came last.
-    pub(super) boot: Report,
-    /// When that boot began, since the device was powered on.
-    pub(super) last_reset: Duration,
+    pub(crate) boot: Report,
+    /// When that boot began, since just before the emulator's process was made.
+    pub(crate) last_reset: Duration,
+    /// When the device was powered on: its first instruction was let go, since then.
+    pub(crate) powered_on: Duration,
     /// How often the device was reset.
-    pub(super) resets: usize,
+    pub(crate) resets: usize,
 }
 
-/// Powers the device on, lets it provision itself and boot, and ends the emulator.
+/// Powers the device on, lets it provision itself and boot, and ends the emulator. `watch` is told what happens.
 ///
 /// # Errors
 /// If the emulator fails. A device that is refused is no error.
-pub(super) fn run(device: &Device, service: &Service, within: Duration) -> Result<Provisioned> {
-    let shown = Steps::default();
+pub(crate) fn run(
+    device: &Device,
+    authority: &dyn Authorise,
+    within: Duration,
+    watch: &(dyn Fn(&Event) + Sync),
+) -> Result<Provisioned> {
     let mut machine = Machine::start(&device.machine().lifetime(Some(within + STATION_LATE)))?;
     let line = machine.station().context("the machine has no station link")?.connect()?;
     let mut link = Socket::new(line)?;
     let patience = Patience { device: within, ..Patience::default() };
     let (boot, (record, transcript)) = std::thread::scope(|scope| {
         let name = device.name();
-        let watch = |_: &str, event: &Event| shown.take(event);
-        let authority: &dyn Authorise = service.authority();
+        let watch = |_: &str, event: &Event| watch(event);
         let (done, ended) = channel();
         let station = scope.spawn(move || {
             let served = serve(&name, &mut link, authority, patience, &watch);
@@ -56,18 +60,18 @@ pub(super) fn run(device: &Device, service: &Service, within: Duration) -> Resul
         machine.kill();
         (boot, station.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    shown.end(boot.as_ref().is_ok_and(|boot| boot.result == device.outcome()));
     let resets = machine.resets();
     let last_reset = resets.last().copied().unwrap_or_default();
-    Ok(Provisioned { record, transcript, boot: boot?, last_reset, resets: resets.len() })
+    let powered_on = machine.reset_at();
+    Ok(Provisioned { record, transcript, boot: boot?, last_reset, powered_on, resets: resets.len() })
 }
 
 /// The steps as a person sees them, one after the other.
 #[derive(Default)]
-struct Steps(Mutex<Option<(String, Shown)>>);
+pub(super) struct Steps(Mutex<Option<(String, Shown)>>);
 
 impl Steps {
-    fn take(&self, event: &Event) {
+    pub(super) fn take(&self, event: &Event) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Began(name) => *now = Some((name.clone(), Shown::start(explained(name)))),
@@ -92,7 +96,7 @@ impl Steps {
         }
     }
 
-    fn end(&self, booted: bool) {
+    pub(super) fn end(&self, booted: bool) {
         let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (true, Some((_, shown))) = (booted, now) {
             shown.done("");

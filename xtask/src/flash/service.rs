@@ -20,7 +20,7 @@ use crate::workspace;
 const QUOTA: u32 = 100;
 
 /// An authority, a lot of it and the way there.
-pub(super) struct Service {
+pub(crate) struct Service {
     way: Authority,
     lot: String,
     /// The authority itself, where it is ours.
@@ -32,7 +32,7 @@ impl Service {
     ///
     /// # Errors
     /// If it cannot be started or used.
-    pub(super) fn start(flash: &Flash, package: &Prepared) -> Result<Self> {
+    pub(crate) fn start(flash: &Flash, package: &Prepared) -> Result<Self> {
         if let (Some(url), Some(folder), Some(lot)) = (&flash.authority, &flash.credentials, &flash.lot) {
             let step = Step::start("taking the authority that was named");
             let way = Authority::new(url, lot, &credentials(folder)?)?;
@@ -54,7 +54,7 @@ impl Service {
     }
 
     /// Returns the way that the station goes.
-    pub(super) fn authority(&self) -> &dyn Authorise {
+    pub(crate) fn authority(&self) -> &dyn Authorise {
         &self.way
     }
 
@@ -62,7 +62,7 @@ impl Service {
     ///
     /// # Errors
     /// Those of its database.
-    pub(super) fn lot(&self) -> Result<Option<Lot>> {
+    pub(crate) fn lot(&self) -> Result<Option<Lot>> {
         let Some(local) = &self.local else { return Ok(None) };
         let info = local.lot(&self.lot)?;
         Ok(info.map(|info| Lot {
