@@ -8,7 +8,7 @@ use p256::elliptic_curve::ff::{Field as _, PrimeField as _};
 use p256::elliptic_curve::ops::Reduce as _;
 use p256::elliptic_curve::point::AffineCoordinates as _;
 use p256::elliptic_curve::scalar::IsHigh as _;
-use p256::elliptic_curve::subtle::{Choice, ConditionallyNegatable as _, ConditionallySelectable as _};
+use p256::elliptic_curve::subtle::ConditionallyNegatable as _;
 use p256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint, Scalar, U256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -42,7 +42,7 @@ impl EcKey {
     /// Returns the public key: x followed by y.
     #[inline(never)]
     pub fn public(&self) -> [u8; 64] {
-        let point = combine(&self.0, ProjectivePoint::IDENTITY, &Scalar::ZERO);
+        let point = on_generator(&self.0);
         concatenate(point.x(), point.y())
     }
 
@@ -66,7 +66,7 @@ impl EcKey {
 
     /// Signs with a nonce; `None` for one in 2²⁵⁶ nonces, where r or s is zero.
     fn sign_with(&self, nonce: &Self, reduced: &Scalar) -> Option<[u8; 64]> {
-        let point = combine(&nonce.0, ProjectivePoint::IDENTITY, &Scalar::ZERO);
+        let point = on_generator(&nonce.0);
         let r = reduce(&point.x().into());
         let mut inverse = invert(&nonce.0);
         let s = inverse * (*reduced + r * *self.0);
@@ -79,7 +79,7 @@ impl EcKey {
     /// `None` if `public` is no point of the curve.
     #[inline(never)]
     pub fn agree(&self, public: &[u8; 64]) -> Option<Key> {
-        let shared = combine(&Scalar::ZERO, parse_point(public)?, &self.0);
+        let shared = on_point(parse_point(public)?, &self.0);
         Some(Key::new(shared.x().into()))
     }
 }
@@ -96,7 +96,7 @@ pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]
         return Decision::REFUSE;
     };
     let inverse = invert(&s.0);
-    let point = combine(&(reduce(digest) * inverse), key, &(*r.0 * inverse));
+    let point = on_both(&(reduce(digest) * inverse), key, &(*r.0 * inverse));
     // At infinity, where x is zero, nothing is accepted: r is not.
     equal(&reduce(&point.x().into()).to_repr(), &r.0.to_repr())
 }
@@ -111,29 +111,75 @@ pub fn es256_low_s(signature: &[u8; 64]) -> Option<[u8; 64]> {
     Some(concatenate(r.0.to_repr(), s.to_repr()))
 }
 
-/// Computes `on_generator` · G + `on_point` · `point`, in the same time and with the same memory accesses for all
-/// scalars: a doubling and a complete addition for each bit of the two together (Straus' and Shamir's trick).
-/// Everything goes through this one function, since a second way to multiply would not fit into stage0.
-#[inline(never)]
-fn combine(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint {
-    let both = ProjectivePoint::GENERATOR + point;
-    let on_generator = Zeroizing::new(<[u8; 32]>::from(on_generator.to_repr()));
-    let on_point = Zeroizing::new(<[u8; 32]>::from(on_point.to_repr()));
-    let mut sum = ProjectivePoint::IDENTITY;
-    for (g, p) in on_generator.iter().zip(&*on_point) {
-        for bit in (0..u8::BITS).rev() {
-            let (g, p) = (Choice::from(g >> bit & 1), Choice::from(p >> bit & 1));
-            let without = select(&ProjectivePoint::IDENTITY, &ProjectivePoint::GENERATOR, g);
-            sum = sum + sum + select(&without, &select(&point, &both, g), p);
-        }
+#[cfg(feature = "fast")]
+use fast::{on_both, on_generator, on_point};
+#[cfg(not(feature = "fast"))]
+use small::{on_both, on_generator, on_point};
+
+/// Multiplication as a stage has room for it.
+#[cfg(any(not(feature = "fast"), test))]
+mod small {
+    use p256::elliptic_curve::ff::PrimeField as _;
+    use p256::elliptic_curve::subtle::{Choice, ConditionallySelectable as _};
+    use p256::{AffinePoint, ProjectivePoint, Scalar};
+    use zeroize::Zeroizing;
+
+    #[inline(always)]
+    pub(super) fn on_generator(scalar: &Scalar) -> AffinePoint {
+        on_both(scalar, ProjectivePoint::IDENTITY, &Scalar::ZERO)
     }
-    sum.to_affine()
+
+    #[inline(always)]
+    pub(super) fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+        on_both(&Scalar::ZERO, point, scalar)
+    }
+
+    /// Computes `on_generator` · G + `on_point` · `point`, in the same time and with the same memory accesses for all
+    /// scalars: a doubling and a complete addition for each bit of the two together (Straus' and Shamir's trick).
+    /// Everything goes through this one function, since a second way to multiply would not fit into stage0.
+    #[inline(never)]
+    pub(super) fn on_both(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint {
+        let both = ProjectivePoint::GENERATOR + point;
+        let on_generator = Zeroizing::new(<[u8; 32]>::from(on_generator.to_repr()));
+        let on_point = Zeroizing::new(<[u8; 32]>::from(on_point.to_repr()));
+        let mut sum = ProjectivePoint::IDENTITY;
+        for (g, p) in on_generator.iter().zip(&*on_point) {
+            for bit in (0..u8::BITS).rev() {
+                let (g, p) = (Choice::from(g >> bit & 1), Choice::from(p >> bit & 1));
+                let without = select(&ProjectivePoint::IDENTITY, &ProjectivePoint::GENERATOR, g);
+                sum = sum + sum + select(&without, &select(&point, &both, g), p);
+            }
+        }
+        sum.to_affine()
+    }
+
+    /// Returns the first point, or the second one if `second`.
+    #[inline(never)]
+    fn select(first: &ProjectivePoint, other: &ProjectivePoint, second: Choice) -> ProjectivePoint {
+        ProjectivePoint::conditional_select(first, other, second)
+    }
 }
 
-/// Returns the first point, or the second one if `second`.
-#[inline(never)]
-fn select(first: &ProjectivePoint, other: &ProjectivePoint, second: Choice) -> ProjectivePoint {
-    ProjectivePoint::conditional_select(first, other, second)
+/// Multiplication as a server needs it, by the windows and tables of `p256`: the same points, in the same time for all
+/// scalars but in `on_both`, which sees public ones only.
+#[cfg(feature = "fast")]
+mod fast {
+    use p256::elliptic_curve::Group as _;
+    use p256::elliptic_curve::ops::MulByGeneratorVartime as _;
+
+    use super::{AffinePoint, ProjectivePoint, Scalar};
+
+    pub(super) fn on_generator(scalar: &Scalar) -> AffinePoint {
+        ProjectivePoint::mul_by_generator(scalar).to_affine()
+    }
+
+    pub(super) fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+        (point * scalar).to_affine()
+    }
+
+    pub(super) fn on_both(generator: &Scalar, point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+        ProjectivePoint::mul_by_generator_and_mul_add_vartime(generator, scalar, &point).to_affine()
+    }
 }
 
 /// Inverts a scalar that is not zero, as its power to the order less 2, in the same time for all.
@@ -171,5 +217,29 @@ fn concatenate(first: FieldBytes, second: FieldBytes) -> [u8; 64] {
 impl Drop for EcKey {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+#[cfg(all(test, feature = "fast"))]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_to_multiply_give_the_same_points() {
+        let one = Scalar::ONE;
+        let edges = [Scalar::ZERO, one, one + one, -one, -(one + one)];
+        let others = (1_u8..=40).map(|n| reduce(&crate::sha256(&[n])));
+        let scalars: Vec<Scalar> = edges.into_iter().chain(others).collect();
+        let mut compared = 0;
+        for (first, second) in scalars.iter().zip(scalars.iter().rev()) {
+            let point = ProjectivePoint::from(small::on_generator(&(*first + one + one + one)));
+            assert_eq!(fast::on_generator(first), small::on_generator(first));
+            assert_eq!(fast::on_point(point, second), small::on_point(point, second));
+            assert_eq!(fast::on_both(first, point, second), small::on_both(first, point, second));
+            compared += 1;
+        }
+        assert_eq!(compared, 45);
     }
 }
