@@ -1,6 +1,6 @@
 //! What provisioning may touch.
 
-use hal::{Clock, Coherency, Console, DmaDevices, Identify, OtpBurn, Receive, StorageMut};
+use hal::{Clock, Coherency, Console, Cores, DmaDevices, Identify, OtpBurn, Receive, StorageMut};
 
 /// The types of a board's parts.
 pub trait Hardware {
@@ -18,6 +18,8 @@ pub trait Hardware {
     type Clock: Clock;
     /// The data caches.
     type Caches: Coherency;
+    /// All cores.
+    type Cores: Cores;
 }
 
 /// A board's parts, lent for one run.
@@ -36,6 +38,8 @@ pub struct Board<'a, H: Hardware> {
     pub clock: &'a H::Clock,
     /// The data caches.
     pub caches: &'a H::Caches,
+    /// All cores.
+    pub cores: &'a mut H::Cores,
     /// Bytes of the heap that the self-test marches over: as much as provisioning takes on this board.
     pub working_memory: usize,
 }

@@ -13,6 +13,7 @@ mod firmware {
     use boot_info::record::BootRecord;
     use drivers::otp::Rules;
     use drivers::uart::Uart;
+    use el3::cores::Team;
     use fail_code::FailCode;
     use hal::{Clock as _, DmaDevices as _};
     use lifecycle::burn::{is_hidden, is_locked};
@@ -36,6 +37,7 @@ mod firmware {
         type Console = Uart;
         type Clock = Counter;
         type Caches = Caches;
+        type Cores = Team;
     }
 
     fn main(handoff_at: u64) -> ! {
@@ -54,6 +56,7 @@ mod firmware {
             console: &mut taken.console,
             clock: &Counter,
             caches: &Caches,
+            cores: &mut taken.cores,
             working_memory: WORKING_MEMORY,
         };
         let end = match handoff {

@@ -7,14 +7,18 @@
 //! and nothing else: it is handed no other buffer.
 //! *Whoever writes the package must not choose what is sealed.* A chunk is sealed again only after its tag and its
 //! signed digest were found right.
+//!
+//! Storage is read and written in batches of chunks, and all cores share the chunks of a batch. Each has at most one
+//! chunk in the clear at a time; a chunk that was only to be checked is wiped at once.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use boot_crypto::Key;
-use hal::{Storage, StorageMut};
+use hal::{Cores, Storage, StorageMut};
 use memory_map::Region;
-use sealed_image::{Chunk, Kind, Opened, Opener, Resealer, Tally};
+use sealed_image::{Chunk, Kind, Manifest, Opened, Opener, Resealed, Resealer, Tally};
+use spin::Mutex;
 use store::ALIGN;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -27,6 +31,9 @@ use crate::trust::Found;
 const SECTOR: usize = 512;
 /// What the rest of a sector is filled with: what erased flash holds.
 const PADDING: u8 = 0xFF;
+
+/// Most bytes of a batch, unless a chunk has more: of the package, and of each copy.
+const ROOM: usize = 1024 * 1024;
 
 /// A storage of the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,17 +143,22 @@ pub(crate) fn reseal<H: Hardware>(
     }
 
     let mut written = 0_u64;
-    let mut buffers = Buffers::new(image.manifest().chunk_size);
+    let mut buffers = Buffers::new(room(image.manifest()), copies.len());
     let chunks: Vec<Chunk> = copies.first().map(|copy| copy.resealer.chunks().collect()).unwrap_or_default();
-    for chunk in chunks {
-        let at = found.payload.base.saturating_add(chunk.stored_offset);
-        board.disk()?.read(at, buffers.stored(&chunk)?).map_err(Error::Read)?;
-        for copy in &mut copies {
-            let (resealed, sealed) = buffers.reseal(&copy.resealer, &chunk, kind)?;
+    for batch in chunks.chunks(batch_of(image.manifest().chunk_size)) {
+        let [Some(first), Some(last)] = [batch.first(), batch.last()] else { break };
+        let at = found.payload.base.saturating_add(first.stored_offset);
+        board.disk()?.read(at, buffers.stored(first, last)?).map_err(Error::Read)?;
+        let resealed = buffers.reseal(board.cores, &copies, batch).map_err(refused)?;
+        for (copy, chunk) in resealed {
+            if let Some(copy) = copies.get_mut(copy) {
+                copy.resealer.put_tag(&mut copy.metadata, &chunk).map_err(refused)?;
+                copy.tally.add(&chunk.tally);
+            }
+        }
+        for (copy, sealed) in copies.iter().zip(buffers.sealed(first, last)?) {
             let payload = copy.offset.saturating_add(copy.metadata.len() as u64);
-            write(board, copy.medium, payload.saturating_add(chunk.plain_offset), sealed)?;
-            copy.resealer.put_tag(&mut copy.metadata, &resealed).map_err(refused)?;
-            copy.tally.add(&resealed.tally);
+            write(board, copy.medium, payload.saturating_add(first.plain_offset), sealed)?;
             written = written.saturating_add(sealed.len() as u64);
         }
     }
@@ -158,53 +170,111 @@ pub(crate) fn reseal<H: Hardware>(
     Ok(written)
 }
 
-/// Room for one chunk, in secure RAM.
+/// Returns how many chunks of this size are in memory at a time: at least one.
+fn batch_of(chunk_size: u32) -> usize {
+    ROOM.checked_div(chunk_size as usize).unwrap_or(1).max(1)
+}
+
+/// Returns how many bytes the largest batch of an image has, in whole sectors.
+fn room(manifest: &Manifest<'_>) -> usize {
+    let most = batch_of(manifest.chunk_size).saturating_mul(manifest.chunk_size as usize);
+    most.min(manifest.plain_size as usize).next_multiple_of(SECTOR)
+}
+
+/// Lets all cores work off jobs; the first error ends it.
+fn share<J: Send>(
+    cores: &mut impl Cores,
+    jobs: Vec<J>,
+    work: impl Fn(J) -> Result<(), sealed_image::Error> + Sync,
+) -> Result<(), sealed_image::Error> {
+    let jobs = Mutex::new(jobs.into_iter());
+    let outcome = Mutex::new(Ok(()));
+    cores.run(&|_| {
+        while outcome.lock().is_ok() {
+            let Some(job) = jobs.lock().next() else { break };
+            if let Err(error) = work(job) {
+                *outcome.lock() = Err(error);
+            }
+        }
+    });
+    outcome.into_inner()
+}
+
+/// Room for a batch of chunks, in secure RAM.
 struct Buffers {
-    /// The chunk as the package holds it.
+    /// The chunks as the package holds them.
     stored: Zeroizing<Vec<u8>>,
-    /// The chunk on its way to one destination.
-    work: Zeroizing<Vec<u8>>,
-    /// What a compressed chunk is decompressed from.
-    packed: Zeroizing<Vec<u8>>,
+    /// The chunks on their way to each destination. A core has the plaintext of one at a time.
+    work: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl Buffers {
-    fn new(chunk_size: u32) -> Self {
-        let buffer = || Zeroizing::new(vec![0; chunk_size as usize]);
-        Self { stored: buffer(), work: buffer(), packed: Zeroizing::new(Vec::new()) }
+    fn new(len: usize, copies: usize) -> Self {
+        let buffer = || Zeroizing::new(vec![0; len]);
+        Self { stored: buffer(), work: core::iter::repeat_with(buffer).take(copies).collect() }
     }
 
-    /// The place for the chunk as the package holds it.
-    fn stored(&mut self, chunk: &Chunk) -> Result<&mut [u8], Error> {
-        self.stored.get_mut(..chunk.stored_len as usize).ok_or(Error::ChunkTooLong)
+    /// The place for a batch of chunks as the package holds them.
+    fn stored(&mut self, first: &Chunk, last: &Chunk) -> Result<&mut [u8], Error> {
+        self.stored.get_mut(..stored_len(first, last)).ok_or(Error::ChunkTooLong)
     }
 
-    /// Seals the chunk for one copy, and returns what is to be written.
+    /// Returns what is to be written of each copy: whole sectors.
+    fn sealed(&mut self, first: &Chunk, last: &Chunk) -> Result<Vec<&[u8]>, Error> {
+        let len = plain_len(first, last);
+        let mut sealed = Vec::with_capacity(self.work.len());
+        for work in &mut self.work {
+            let written = work.get_mut(..len.next_multiple_of(SECTOR)).ok_or(Error::ChunkTooLong)?;
+            written.get_mut(len..).unwrap_or_default().fill(PADDING);
+            sealed.push(&*written);
+        }
+        Ok(sealed)
+    }
+
+    /// Seals every chunk of a batch for each copy, on all cores. Returns with each the number of its copy.
     fn reseal(
         &mut self,
-        resealer: &Resealer<'_>,
-        chunk: &Chunk,
-        kind: Kind,
-    ) -> Result<(sealed_image::Resealed, &[u8]), Error> {
-        let refused = |error| Error::Image { kind, error };
-        let stored = self.stored.get(..chunk.stored_len as usize).ok_or(Error::ChunkTooLong)?;
-        let len = chunk.plain_len as usize;
-        let written = self.work.get_mut(..len.next_multiple_of(SECTOR)).ok_or(Error::ChunkTooLong)?;
-        let (work, padding) = written.split_at_mut_checked(len).ok_or(Error::ChunkTooLong)?;
-        padding.fill(PADDING);
-        let resealed = if resealer.in_place() {
-            work.copy_from_slice(stored);
-            resealer.reseal(chunk.index, work)
-        } else {
-            self.packed.zeroize();
-            self.packed.extend_from_slice(stored);
-            resealer.reseal_into(chunk.index, &mut self.packed, work)
-        };
-        if resealed.is_err() {
-            work.zeroize();
+        cores: &mut impl Cores,
+        copies: &[Copy<'_>],
+        batch: &[Chunk],
+    ) -> Result<Vec<(usize, Resealed)>, sealed_image::Error> {
+        let mut jobs = Vec::with_capacity(batch.len().saturating_mul(copies.len()));
+        for ((number, copy), work) in copies.iter().enumerate().zip(&mut self.work) {
+            let (mut stored, mut work) = (self.stored.as_slice(), work.as_mut_slice());
+            for chunk in batch {
+                let from = stored.split_at_checked(chunk.stored_len as usize);
+                let to = work.split_at_mut_checked(chunk.plain_len as usize);
+                let (Some((from, later)), Some((to, rest))) = (from, to) else { break };
+                (stored, work) = (later, rest);
+                jobs.push((number, &copy.resealer, chunk.index, from, to));
+            }
         }
-        Ok((resealed.map_err(refused)?, written))
+        let done = Mutex::new(Vec::with_capacity(jobs.len()));
+        share(cores, jobs, |(number, resealer, index, stored, work)| {
+            let resealed = if resealer.in_place() {
+                work.copy_from_slice(stored);
+                resealer.reseal(index, work)
+            } else {
+                resealer.reseal_into(index, &mut Zeroizing::new(stored.to_vec()), work)
+            };
+            if resealed.is_err() {
+                work.zeroize();
+            }
+            done.lock().push((number, resealed?));
+            Ok(())
+        })?;
+        Ok(done.into_inner())
     }
+}
+
+/// Returns how many bytes a batch has as it is stored.
+fn stored_len(first: &Chunk, last: &Chunk) -> usize {
+    last.stored_offset.saturating_sub(first.stored_offset).saturating_add(last.stored_len.into()) as usize
+}
+
+/// Returns how many bytes of plaintext a batch has.
+fn plain_len(first: &Chunk, last: &Chunk) -> usize {
+    last.plain_offset.saturating_sub(first.plain_offset).saturating_add(last.plain_len.into()) as usize
 }
 
 /// Opens every chunk of an image and lets `take` see the plaintext of each; nothing is kept.
@@ -241,6 +311,46 @@ fn open_chunks(
 /// Reads an image to its end and checks every chunk of it.
 pub(crate) fn verify(storage: &mut impl Storage, found: &Found<'_>, key: &Key) -> Result<Opened, Error> {
     open_chunks(storage, found, key, |_| {})
+}
+
+/// Does what [`verify`] does, on all cores.
+pub(crate) fn verify_on_all(
+    storage: &mut impl Storage,
+    cores: &mut impl Cores,
+    found: &Found<'_>,
+    key: &Key,
+) -> Result<Opened, Error> {
+    let kind = found.image.manifest().kind;
+    let refused = |error| Error::Image { kind, error };
+    let opener: Opener<'_> = found.image.unwrap_key(key).map_err(refused)?;
+    let mut buffer = Zeroizing::new(vec![0; room(found.image.manifest())]);
+    let chunks: Vec<Chunk> = opener.chunks().collect();
+    let tally = Mutex::new(Tally::default());
+    for batch in chunks.chunks(batch_of(found.image.manifest().chunk_size)) {
+        let [Some(first), Some(last)] = [batch.first(), batch.last()] else { break };
+        let mut stored = buffer.get_mut(..stored_len(first, last)).ok_or(Error::ChunkTooLong)?;
+        storage.read(found.payload.base.saturating_add(first.stored_offset), stored).map_err(Error::Read)?;
+        let mut jobs = Vec::with_capacity(batch.len());
+        for chunk in batch {
+            let Some((mine, rest)) = stored.split_at_mut_checked(chunk.stored_len as usize) else { break };
+            stored = rest;
+            jobs.push((chunk, mine));
+        }
+        let opened = share(cores, jobs, |(chunk, stored)| {
+            let opened = if opener.in_place() {
+                opener.open_chunk(chunk.index, stored)
+            } else {
+                let mut plain = Zeroizing::new(vec![0; chunk.plain_len as usize]);
+                opener.open_chunk_into(chunk.index, stored, &mut plain)
+            };
+            // As fast as memory is; all of the buffer is wiped for certain at the end.
+            core::hint::black_box(stored).fill(0);
+            tally.lock().add(&opened?);
+            Ok(())
+        });
+        opened.map_err(refused)?;
+    }
+    opener.finish(&tally.into_inner()).map_err(refused)
 }
 
 /// Reads a payload of at most `most` bytes into secure RAM.

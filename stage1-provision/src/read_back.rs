@@ -8,7 +8,7 @@
 use alloc::vec;
 
 use boot_crypto::{Digest, Key};
-use hal::Storage;
+use hal::{DmaDevices as _, Storage};
 use lifecycle::Fuses;
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_B, BOOT_STAGING, OS_SLOT_A, OS_SLOT_B, SECRETS};
@@ -72,7 +72,7 @@ pub(crate) fn os<H: Hardware>(
     key: &Key,
 ) -> Result<(), Error> {
     let mut buffer = vec![0; MAX_METADATA as usize];
-    let disk = board.disk()?;
+    let disk = board.devices.disk().ok_or(Error::NoDisk)?;
     for slot in [OS_SLOT_A, OS_SLOT_B] {
         let mut cursor = Cursor::new(slot);
         let found = trust.read_next(disk, &mut cursor, Kind::Bundle, Some(&contents.bundle), &mut buffer)?;
@@ -80,7 +80,7 @@ pub(crate) fn os<H: Hardware>(
         for object in parse_bundle(&payload, &found)?.objects() {
             let named = Some(object.manifest_digest);
             let found = trust.read_next(disk, &mut cursor, object.kind, named, &mut buffer)?;
-            let _whole: Opened = payload::verify(disk, &found, key)?;
+            let _whole: Opened = payload::verify_on_all(disk, board.cores, &found, key)?;
         }
     }
     Ok(())

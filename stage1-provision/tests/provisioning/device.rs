@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use boot_crypto::{Key, die_key};
 use boot_info::record::BootRecord;
 use factory_proto::link::{Frame, Receiver};
-use hal::{BurnError, Clock, Coherency, Console, DmaDevices, FlashIdentity, Identify, OtpBurn, Receive};
+use hal::{
+    BurnError, Clock, Coherency, Console, Cores, DmaDevices, FlashIdentity, Identify, OtpBurn, Receive,
+};
 use lifecycle::{Fuses, Lifecycle, OtpImage, Plan, PreProvisioning, burn};
 use memory_map::Region;
 use memory_map::qemu_virt::{
@@ -44,6 +46,23 @@ impl Hardware for Parts {
     type Console = Text;
     type Clock = Ticks;
     type Caches = NoCaches;
+    type Cores = Threads;
+}
+
+/// Two cores.
+pub(crate) struct Threads;
+
+impl Cores for Threads {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn run(&mut self, work: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| work(1));
+            work(0);
+        });
+    }
 }
 
 /// Flash that says what it is, or something else.
@@ -339,6 +358,7 @@ impl Device {
             console: &mut console,
             clock: &self.clock,
             caches: &NoCaches,
+            cores: &mut Threads,
             working_memory: 16 * 1024,
         };
         let end = provision(&mut board, handoff, &mut record);
