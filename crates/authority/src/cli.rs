@@ -220,6 +220,14 @@ fn print_failure(error: &Error, as_json: bool) {
     }
 }
 
+/// Formats a time in milliseconds since 1970 as RFC 3339 has it, in UTC.
+fn rfc3339(at: i64) -> String {
+    let since = std::time::Duration::from_millis(u64::try_from(at).unwrap_or_default());
+    // Later than the year 9999 there is no such text.
+    x509_cert::der::DateTime::from_unix_duration(since)
+        .map_or_else(|_| format!("{at} ms"), |time| time.to_string())
+}
+
 /// Shows a time in milliseconds since 1970 as seconds ago.
 fn ago(at: i64) -> String {
     let seconds = (crate::policy::now() - at).max(0) / 1000;
@@ -246,6 +254,12 @@ mod tests {
             }
             check(command, looked_at);
         }
+    }
+
+    #[test]
+    fn times_are_told_as_others_tell_them() {
+        assert_eq!(rfc3339(1_795_634_215_329), "2026-11-25T19:16:55Z");
+        assert_eq!(rfc3339(i64::MAX), format!("{} ms", i64::MAX));
     }
 
     #[test]

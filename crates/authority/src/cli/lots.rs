@@ -8,7 +8,7 @@ use fail_code::FailCode;
 use release::PackageFacts;
 use serde_json::json;
 
-use super::{Place, Shown, ago};
+use super::{Place, Shown, ago, rfc3339};
 use crate::storage::{Filter, State};
 use crate::{Error, InstallInfo, LotInfo, NewLot, Terms, hex};
 
@@ -290,8 +290,8 @@ fn install_facts(install: &InstallInfo) -> Shown {
             ("serial", json!(install.serial)),
             ("state", json!(install.state)),
             ("tickets", json!(install.tickets)),
-            ("reserved at", json!(install.reserved_at)),
-            ("closed at", json!(install.closed_at)),
+            ("reserved at", json!(rfc3339(install.reserved_at))),
+            ("closed at", json!(install.closed_at.map(rfc3339))),
             ("certificate", json!(install.certificate)),
         ],
     )
