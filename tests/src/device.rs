@@ -95,13 +95,13 @@ pub fn expectation() -> Expectation {
 }
 
 /// A turn to run an emulator: each has two busy threads, so half as many run at once as there are cores.
-struct Turn;
+pub(crate) struct Turn;
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static DONE: Condvar = Condvar::new();
 
 impl Turn {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let limit = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut running =

@@ -12,6 +12,8 @@ const FOLDER: &str = "KILN_BUILD_DIR";
 pub struct Firmware {
     /// stage0, as it lies in flash.
     pub stage0: Vec<u8>,
+    /// The provisioning stage.
+    pub stage1: FlatImage,
     /// The production stage.
     pub stage2: FlatImage,
     /// The bare-metal payload, an arm64 Image.
@@ -32,6 +34,7 @@ impl Firmware {
                 |name: &str| flatten_elf(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             Self {
                 stage0: read("stage0.bin"),
+                stage1: flat("stage1-provision.elf"),
                 stage2: flat("stage2-production.elf"),
                 payload: flat("payload.elf"),
                 device_tree: read("qemu-virt.dtb"),

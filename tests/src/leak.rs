@@ -1,14 +1,19 @@
 //! Looks for keys in memory, in every form in which software is likely to leave one.
 
 use boot_crypto::labels;
-use boot_crypto::{GcmKey, Key, device_root, die_secret, rng_secret, storage_key, wrap_key};
+use boot_crypto::{
+    GcmKey, Key, device_root, die_secret, drbg_secret, hkdf_sha256, journal_key, rng_secret, stage_secret,
+    storage_key, wrap_key,
+};
 use emulator::Machine;
+use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::SECURE_RAM;
 use release::audit::LeakScan;
 
-use crate::Maker;
+use crate::factory::Package;
 use crate::forge::Parts;
+use crate::{Die, Maker};
 
 /// Something that must not be found.
 pub struct Secret {
@@ -40,6 +45,58 @@ pub fn keys_of_die(maker: &Maker) -> Vec<Secret> {
         Secret::new("storage key of the OS slots", storage(labels::STORAGE_OS).expose()),
         Secret::new("random secret", rng_secret(&root, &die.chip_id).expose()),
     ]
+}
+
+/// Returns every key that a die has before it is born, or derives for the provisioning stage with this measurement.
+pub fn keys_before_birth(die: &Die, stage1: &[u8; 32]) -> Vec<Secret> {
+    let fuses = die.fuses();
+    let silicon_secret = fuses.silicon_secret();
+    let stage_secret = stage_secret(silicon_secret, stage1, Lifecycle::Secured.codeword());
+    vec![
+        Secret::new("silicon secret", silicon_secret.expose()),
+        Secret::new("die secret", die_secret(silicon_secret).expose()),
+        Secret::new("die key", &scalar(silicon_secret, &[], labels::DIE_KEY)),
+        Secret::new("stage secret", stage_secret.expose()),
+        Secret::new("drbg secret", drbg_secret(&stage_secret).expose()),
+        Secret::new("journal key", journal_key(&stage_secret).expose()),
+        Secret::new("alias key", &scalar(&stage_secret, &[], labels::ALIAS_KEY)),
+    ]
+}
+
+/// Returns every key that follows from the burned seed of a die.
+pub fn keys_from_seed(die: &Die) -> Vec<Secret> {
+    let (fuses, seed, chip_id) = (die.fuses(), die.device_seed(), &die.chip_id);
+    let root = device_root(&die_secret(fuses.silicon_secret()), &seed);
+    let storage = |label| storage_key(&root, label, chip_id, 0);
+    vec![
+        Secret::new("device seed", seed.expose()),
+        Secret::new("device root", root.expose()),
+        Secret::new("storage key of the boot slots", storage(labels::STORAGE_BOOT).expose()),
+        Secret::new("storage key of the OS slots", storage(labels::STORAGE_OS).expose()),
+        Secret::new("storage key of the secrets", storage(labels::STORAGE_SECRET).expose()),
+        Secret::new("random secret", rng_secret(&root, chip_id).expose()),
+        Secret::new("identity key", &scalar(&root, chip_id, labels::IDENTITY_KEY)),
+    ]
+}
+
+/// Returns the package's content key and the customer's secret in it.
+///
+/// # Panics
+/// If the package holds no secret.
+pub fn keys_of_package(package: &Package) -> Vec<Secret> {
+    let customers = package.plaintexts.iter().filter(|(name, _)| name.contains("secret"));
+    let secrets: Vec<Secret> = std::iter::once(Secret::new("content key", package.content_key.0.expose()))
+        .chain(customers.map(|(name, bytes)| Secret::new(*name, bytes)))
+        .collect();
+    assert_eq!(secrets.len(), 2);
+    secrets
+}
+
+/// Derives a private scalar as `EcKey::derive` does, which shows none: but for one in 2³², its first try.
+fn scalar(ikm: &Key, salt: &[u8], label: &[u8]) -> [u8; 32] {
+    let mut scalar = [0; 32];
+    hkdf_sha256(salt, ikm.expose(), &[label, &[0]], &mut scalar);
+    scalar
 }
 
 /// Returns the keys of each image in a slot, which `kek` wraps: the wrapping key, the data key, and the round keys that
@@ -183,6 +240,14 @@ mod tests {
         assert_eq!(find(&memory, &[secret()]), Vec::<String>::new());
         memory[4711..4743].copy_from_slice(&secret().bytes);
         assert_eq!(find(&memory, &[secret()])[0], "canary as it is at 0x1267");
+    }
+
+    #[test]
+    fn a_scalar_is_that_of_the_derived_key() {
+        let key = Key::new([7; 32]);
+        let derived = boot_crypto::die_key(&key).public();
+        let scalar = scalar(&key, &[], labels::DIE_KEY);
+        assert_eq!(boot_crypto::EcKey::from_scalar(&scalar).unwrap().public(), derived);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!  Maker         an owner and a die: signs and seals, also what no honest release would
 //!  forge         changes a sealed image at a place that has a name
 //!  Device        fuses, boot slots, OS slots ──▶ boots in QEMU ──▶ emulator::Report
+//!  factory       an owner, a vendor, a package and an authority: dies that provision themselves in QEMU
 //!  leak          looks for keys in memory
 //!  verdict       asserts the exact code, the stage that refused, and that nothing unverified ran
 //! ```
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod device;
+pub mod factory;
 mod firmware;
 pub mod forge;
 pub mod leak;
@@ -20,5 +22,6 @@ mod maker;
 pub mod verdict;
 
 pub use device::{Device, TOKEN, expectation};
+pub use factory::{Die, Factory};
 pub use firmware::{Firmware, conformance};
 pub use maker::{Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, private_owner};

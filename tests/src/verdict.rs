@@ -3,7 +3,12 @@
 use boot_info::Stage;
 use emulator::{Outcome, Report};
 use fail_code::FailCode;
+use lifecycle::Lifecycle;
+use memory_map::qemu_virt::OTP;
 use store::Slot;
+
+use crate::Die;
+use crate::factory::Run;
 
 /// Asserts that the payload runs, from these slots, and returns nothing less than all cores.
 #[track_caller]
@@ -91,4 +96,34 @@ pub fn text(code: FailCode) -> String {
 /// Tells what a person needs to understand a failed test.
 pub fn story(report: &Report) -> String {
     format!("{}\nconsole:\n{}", report.to_json(), report.console)
+}
+
+/// Asserts that a device closed and booted for good, and that its station says so.
+#[track_caller]
+pub fn assert_closed(die: &Die, run: &Run) {
+    let text = &run.console;
+    assert_eq!(run.boot.result, Outcome::Payload, "{}\nall of the console:\n{text}", story(&run.boot));
+    assert_eq!(run.boot.token_matched, Some(true));
+    assert_eq!(run.boot.lifecycle.as_deref(), Some(Lifecycle::Production.name()), "{}", story(&run.boot));
+    assert_eq!(run.record.result, station::Outcome::Pass, "{:?}\n{text}", run.record);
+    assert_eq!((&run.record.code, &run.record.cause), (&None, &None));
+    assert_eq!(run.record.chip_id, Some(release::hex(&die.chip_id)));
+    assert_eq!(die.lifecycle(), Lifecycle::Production);
+}
+
+/// Asserts that a device stopped for a reason in a step of provisioning, that its station tells code and cause, and
+/// that no fuse was burned since `before`.
+#[track_caller]
+pub fn assert_not_provisioned(die: &Die, run: &Run, before: &[u8], step: &str, code: FailCode) {
+    let console = &run.console;
+    assert_eq!(run.boot.result, Outcome::Refused, "{}\n{console}", story(&run.boot));
+    assert_eq!(run.boot.code, Some(text(code)), "{}\n{console}", story(&run.boot));
+    assert!(!console.contains("KILN-PAYLOAD"), "the payload ran: {console}");
+    assert_eq!(run.record.result, station::Outcome::Refused, "{:?}", run.record);
+    assert_eq!(run.record.code, Some(text(code)), "{:?}\n{console}", run.record);
+    let cause = run.record.cause.as_deref().unwrap_or_default();
+    assert!(cause.starts_with(code.cause()), "{cause}");
+    let last = run.record.steps.last().map(|step| (step.name.as_str(), step.end_ms));
+    assert_eq!(last, Some((step, None)), "{:?}", run.record);
+    assert!(die.region(OTP) == before, "a fuse was burned");
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apt;
+pub mod attended;
 pub mod bench;
 pub mod boot_report;
 pub mod ci;

@@ -1,19 +1,16 @@
 //! One run of the emulator in which a device provisions itself: the stage that does it, the reset into production, the
 //! closing proof, Linux.
 
-use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use emulator::{Machine, Report};
-use station::{Authorise, Event, Patience, Record, Socket, Transcript, serve};
+use station::{Authorise, Event, Patience, Record, Transcript};
 
+use crate::attended::{STATION_LATE, attend};
 use crate::device::Device;
 use crate::progress::{self, Step as Shown};
-
-/// How long a station that has heard the last of its device may take.
-const STATION_LATE: Duration = Duration::from_secs(5);
 
 /// What came of it.
 pub(crate) struct Provisioned {
@@ -42,28 +39,17 @@ pub(crate) fn run(
     watch: &(dyn Fn(&Event) + Sync),
 ) -> Result<Provisioned> {
     let mut machine = Machine::start(&device.machine().lifetime(Some(within + STATION_LATE)))?;
-    let line = machine.station().context("the machine has no station link")?.connect()?;
-    let mut link = Socket::new(line)?;
     let patience = Patience { device: within, ..Patience::default() };
-    let (boot, (record, transcript)) = std::thread::scope(|scope| {
-        let name = device.name();
-        let watch = |_: &str, event: &Event| watch(event);
-        let (done, ended) = channel();
-        let station = scope.spawn(move || {
-            let served = serve(&name, &mut link, authority, patience, &watch);
-            let _ = done.send(());
-            served
-        });
-        let boot = machine.observe(&device.expectation().within(within).through_resets());
-        // The station hears the last word a moment after the console shows it; without one it is cut off.
-        let _ = ended.recv_timeout(STATION_LATE);
-        machine.kill();
-        (boot, station.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+    let watch = |_: &str, event: &Event| watch(event);
+    let expectation = device.expectation().within(within).through_resets();
+    let attended = attend(&mut machine, &device.name(), authority, patience, &watch, |machine| {
+        machine.observe(&expectation)
+    })?;
     let resets = machine.resets();
     let last_reset = resets.last().copied().unwrap_or_default();
     let powered_on = machine.reset_at();
-    Ok(Provisioned { record, transcript, boot: boot?, last_reset, powered_on, resets: resets.len() })
+    let (record, transcript) = (attended.record, attended.transcript);
+    Ok(Provisioned { record, transcript, boot: attended.seen?, last_reset, powered_on, resets: resets.len() })
 }
 
 /// The steps as a person sees them, one after the other.
