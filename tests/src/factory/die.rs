@@ -12,6 +12,7 @@ use memory_map::qemu_virt::{DRAM_MIN, OTP, OTP_WORDS};
 use memory_map::{MIB, Region};
 use release::{DeviceFiles, DieSecrets, Profile, SiliconVendor, Start, fabricate, preprovision};
 use stage1_provision::journal::Recorded;
+use stage1_provision::machine::Step;
 use station::{Authorise, Event, Failure, Patience, Record, Transcript};
 use tempfile::TempDir;
 use xtask::attended::attend;
@@ -131,16 +132,20 @@ impl Die {
     pub fn cut(&self, authority: &dyn Authorise, moment: Moment, after: Duration) -> Cut {
         let _turn = Turn::take();
         let mut machine = self.start();
-        let over = AtomicBool::new(false);
-        let watch = |_: &str, event: &Event| {
-            if matches!(event, Event::Done(_)) {
-                over.store(true, Ordering::Relaxed);
-            }
+        let (over, closing) = (AtomicBool::new(false), AtomicBool::new(false));
+        let watch = |_: &str, event: &Event| match event {
+            Event::Began(step) if step == Step::ProveClosed.name() => closing.store(true, Ordering::Relaxed),
+            Event::Done(_) => over.store(true, Ordering::Relaxed),
+            _ => {}
         };
         let look = |machine: &mut Machine| {
             let mut flash = self.flash();
             let deadline = Instant::now() + WITHIN;
-            while !moment.is_now(&mut flash) && !over.load(Ordering::Relaxed) && Instant::now() < deadline {
+            let mut is_now = || {
+                let heard = moment != Moment::ProvesClosed || closing.load(Ordering::Relaxed);
+                heard && moment.is_now(&mut flash)
+            };
+            while !is_now() && !over.load(Ordering::Relaxed) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_micros(20));
             }
             std::thread::sleep(after);

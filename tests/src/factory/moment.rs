@@ -1,7 +1,7 @@
 //! Moments of provisioning at which power can go away, by what lies in the flash then.
 
 use boot_info::closing::ClosingState;
-use lifecycle::{Fuses, Lifecycle, OtpImage, Row, WORDS, burn};
+use lifecycle::{Fuses, Lifecycle, OtpImage, Row, WORDS};
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, OTP_WORDS};
 use sealed_image::HEADER_BYTES;
@@ -15,11 +15,11 @@ use super::FlashFile;
 pub enum Moment {
     /// The journal says that a step of the provisioning stage has begun, and not that it is done.
     In(Step),
-    /// The first bits of the device seed are burned, and its row is not whole.
+    /// Some words of the device seed are burned, and some are not.
     SeedBurns,
     /// The device seed is burned, and the lifecycle is not.
     SeedBurned,
-    /// The die is closed, the journal is whole, and the authority has not been told.
+    /// The die is closed, its production stage has begun to ask for the certificate, and nothing is cleared away.
     ProvesClosed,
     /// The die is closed and has its certificate, and is about to clear away what the factory needed.
     ClearsAway,
@@ -31,15 +31,12 @@ impl Moment {
         match self {
             Self::In(step) => flash.journal().is_some_and(|entries| is_in(&entries, step)),
             Self::SeedBurns => {
-                let otp = otp(flash);
-                burn::is_begun(&otp, Row::DeviceSeed)
-                    && lifecycle_of(&otp) == Some(Lifecycle::Closing)
-                    && Fuses::read(&otp).is_err()
+                let burned = seed_words(&otp(flash));
+                burned.contains(&true) && burned.contains(&false)
             }
             Self::SeedBurned => {
                 let otp = otp(flash);
-                lifecycle_of(&otp) == Some(Lifecycle::Closing)
-                    && Fuses::read(&otp).is_ok_and(|fuses| fuses.device_seed().is_some())
+                lifecycle_of(&otp) != Some(Lifecycle::Production) && !seed_words(&otp).contains(&false)
             }
             Self::ProvesClosed => {
                 is_pending(flash)
@@ -64,6 +61,11 @@ fn is_in(entries: &[Recorded], step: Step) -> bool {
 /// Reads the fuses as they are now.
 pub(super) fn otp(flash: &FlashFile) -> OtpImage {
     OtpImage::from_flash(&flash.region(OTP_WORDS.part(0, 4 * WORDS as u64)))
+}
+
+/// Tells of each word of the seed's row whether anything is burned in it: of the whole row, one in 2³² is zero.
+fn seed_words(otp: &OtpImage) -> Vec<bool> {
+    Row::DeviceSeed.words().map(|word| otp.words()[word] != 0).collect()
 }
 
 fn lifecycle_of(otp: &OtpImage) -> Option<Lifecycle> {
