@@ -1,0 +1,284 @@
+//! No key and no plaintext of the package lies where it may not, after any step of provisioning: both banks of flash, the
+//! disk, memory of both worlds, both serial lines.
+
+use std::fs;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use emulator::{Machine, Outcome};
+use fail_code::FailCode;
+use memory_map::Region;
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, DRAM_BASE, DRAM_MIN, OS_SLOT_A, PACKAGE, STAGE0_ROM};
+use release::audit::LeakScan;
+use serde_json::Value;
+use stage1_provision::machine::Step;
+use station::{Authorise, Event, Patience};
+use tests::factory::{LOT, payload};
+use tests::leak::{
+    Secret, keys_before_birth, keys_from_seed, keys_of_package, keys_of_slot, normal_ram, secure_ram,
+};
+use tests::verdict::{story, text};
+use tests::{Die, Factory, Firmware, TOKEN, cmdline, expectation};
+use xtask::attended::attend;
+
+/// The longest time between two steps.
+const WITHIN: Duration = Duration::from_secs(90);
+const PAGE: usize = 4096;
+const BLOCK: usize = 64 * 1024;
+
+/// A place in which something may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    SecureRam,
+    NormalRam,
+    Flash0,
+    Flash1,
+    Disk,
+    Console,
+    Link,
+}
+
+/// What lay there at one time: pages in which nothing was written are left out.
+struct Snapshot {
+    after: String,
+    places: Vec<(Place, Vec<u8>)>,
+}
+
+impl Snapshot {
+    /// Stops the machine, looks everywhere, and lets it go on. Secure RAM is what `core`, which is at EL3, sees.
+    fn take(after: &str, die: &Die, machine: &mut Machine, core: usize) -> Self {
+        let secure = secure_ram(machine, core);
+        let normal = normal_ram(machine, Region::new(DRAM_BASE, DRAM_MIN));
+        let mut flash0 = fs::read(die.files.flash0()).unwrap();
+        // In the clear, and of the same libraries as what comes after it.
+        flash0[..STAGE0_ROM.size as usize].fill(0xFF);
+        let places = vec![
+            (Place::SecureRam, compact(&secure)),
+            (Place::NormalRam, compact(&normal)),
+            (Place::Flash0, compact(&flash0)),
+            (Place::Flash1, compact(&fs::read(die.files.flash1()).unwrap())),
+            (Place::Disk, compact(&fs::read(die.files.disk()).unwrap())),
+            (Place::Console, machine.console.bytes()),
+            (Place::Link, machine.station().unwrap().bytes()),
+        ];
+        machine.qmp.execute("cont", Value::Null).unwrap();
+        Self { after: after.into(), places }
+    }
+
+    fn at(&self, place: Place) -> &[u8] {
+        &self.places.iter().find(|(other, _)| *other == place).unwrap().1
+    }
+
+    fn holds(&self, place: Place, bytes: &[u8]) -> bool {
+        self.at(place).windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    /// Asserts that nothing is in a place, and that it would be found there.
+    fn assert_free(&self, place: Place, scan: &LeakScan) {
+        let bytes = self.at(place);
+        let found: Vec<String> = scan.scan(bytes).iter().map(ToString::to_string).collect();
+        assert_eq!(found, Vec::<String>::new(), "{place:?} after {}", self.after);
+        assert_eq!(
+            scan.control(bytes),
+            scan.patterns(),
+            "the scan is blind in {place:?} after {}",
+            self.after
+        );
+    }
+}
+
+/// Leaves out pages of one value.
+fn compact(bytes: &[u8]) -> Vec<u8> {
+    let blank = [[0; BLOCK], [0xFF; BLOCK]];
+    let blocks =
+        bytes.chunks(BLOCK).filter(|block| blank.iter().all(|blank| *block != &blank[..block.len()]));
+    let pages = blocks.flat_map(|block| block.chunks(PAGE));
+    pages.filter(|page| page.iter().any(|byte| *byte != page[0])).fold(Vec::new(), |mut all, page| {
+        all.extend_from_slice(page);
+        all
+    })
+}
+
+fn scan(plain: &[(&str, &[u8])], secrets: &[Secret]) -> LeakScan {
+    let secrets: Vec<(&str, &[u8])> =
+        secrets.iter().map(|secret| (secret.name.as_str(), secret.bytes.as_slice())).collect();
+    LeakScan::new(plain, &secrets).unwrap()
+}
+
+/// Powers a device on, and looks everywhere after each step, and at its end.
+fn snapshots(die: &Die, way: &dyn Authorise) -> (Vec<Snapshot>, emulator::Report, station::Record) {
+    let (tell, told) = channel::<String>();
+    let tell: Mutex<Sender<String>> = Mutex::new(tell);
+    let watch = |_: &str, event: &Event| {
+        let what = match event {
+            Event::Ended(step, _) if step != Step::ProveClosed.name() => step.clone(),
+            // The stage that asks this is another: what the one before it knew is to be gone.
+            Event::Began(step) if step == Step::ProveClosed.name() => "the reset".into(),
+            Event::Done(_) => "all".into(),
+            _ => return,
+        };
+        let _ = tell.lock().unwrap().send(what);
+    };
+    let look = |machine: &mut Machine| {
+        let mut taken = Vec::new();
+        loop {
+            let after = told.recv_timeout(WITHIN).expect("the device goes on");
+            if after == "all" {
+                break;
+            }
+            taken.push(Snapshot::take(&after, die, machine, 0));
+        }
+        let report = machine.observe(&expectation().within(WITHIN).through_resets()).unwrap();
+        // The payload has turned the second core off, which waits at EL3; a stage that refused runs on the first.
+        let core = usize::from(report.result != Outcome::Refused);
+        taken.push(Snapshot::take("all", die, machine, core));
+        (taken, report)
+    };
+    let patience = Patience { device: WITHIN, ..Patience::default() };
+    let attended = die.watch(|machine| attend(machine, "device", way, patience, &watch, look).unwrap());
+    (attended.seen.0, attended.seen.1, attended.record)
+}
+
+/// A factory whose devices boot the payload, which stays.
+fn factory() -> Factory {
+    Factory::booting(payload(&format!("{} kiln.payload=stay", cmdline(TOKEN))))
+}
+
+/// Everything that never lies outside of secure RAM, before the system is booted.
+fn plaintexts(factory: &Factory) -> Vec<(&str, &[u8])> {
+    let plain = factory.package.plaintexts.iter();
+    plain
+        .filter(|(name, _)| !name.contains("secret"))
+        .map(|(name, plain)| (*name, plain.as_slice()))
+        .collect()
+}
+
+#[test]
+fn after_every_step_nothing_lies_where_it_may_not() {
+    let factory = factory();
+    let way = factory.open(1);
+    let die = factory.die();
+    let (snapshots, report, record) = snapshots(&die, &way);
+    assert_eq!(report.result, Outcome::Payload, "{}", story(&report));
+    assert_eq!(record.result, station::Outcome::Pass, "{record:?}");
+    assert_eq!(factory.counts(LOT), (1, 1));
+    let after: Vec<&str> = snapshots.iter().map(|snapshot| snapshot.after.as_str()).collect();
+    let mut expected: Vec<&str> = Step::ALL[..8].iter().map(|step| step.name()).collect();
+    expected.extend(["the reset", "all"]);
+    assert_eq!(after, expected);
+
+    let stage1 = factory.package.release.facts.stage1_measurement;
+    let (before_birth, from_seed) = (keys_before_birth(&die, &stage1), keys_from_seed(&die));
+    let mut slots = keys_of_slot(&die.region(BOOT_SLOT_A), &die.secrets().boot_key());
+    slots.extend(keys_of_slot(&die.region(BOOT_SLOT_B), &die.secrets().boot_key()));
+    let os = die.files.read_disk(OS_SLOT_A.part(0, 1 << 20)).unwrap();
+    slots.extend(keys_of_slot(&os, &die.secrets().os_key()));
+    let package = keys_of_package(&factory.package);
+    let all = || before_birth.iter().chain(&from_seed).chain(&slots).chain(&package);
+    let of = |names: &[&str]| -> Vec<Secret> {
+        all().filter(|it| names.contains(&it.name.as_str())).map(copy).collect()
+    };
+    let everything: Vec<Secret> = all().map(copy).collect();
+    assert!(everything.len() > 7 + 7 + 2 + 50, "keys of every image are looked for: {}", everything.len());
+
+    let plain = plaintexts(&factory);
+    let everywhere = scan(&plain, &everything);
+    let keys = scan(&[], &everything);
+    let hidden = scan(&[], &of(&["silicon secret", "die key"]));
+    let of_stage1 = scan(
+        &[],
+        &of(&[
+            "silicon secret",
+            "die key",
+            "content key",
+            "stage secret",
+            "drbg secret",
+            "journal key",
+            "alias key",
+        ]),
+    );
+    let content_key = factory.package.content_key.0.expose();
+    let noise = factory.package.plaintexts.iter().find(|(name, _)| *name == "initramfs").unwrap();
+    let converted = scan(&[("initramfs", &noise.1)], &of(&["customer's secret"]));
+    let mut with_content_key = 0;
+    for snapshot in &snapshots {
+        let last = snapshot.after == "all";
+        for place in [Place::Flash0, Place::Flash1, Place::Disk, Place::Console, Place::Link] {
+            snapshot.assert_free(place, &everywhere);
+        }
+        // Once the system runs, its plaintext is in memory: that is what it is for.
+        snapshot.assert_free(Place::NormalRam, if last { &keys } else { &everywhere });
+        snapshot.assert_free(Place::SecureRam, if last { &keys } else { &hidden });
+        match snapshot.after.as_str() {
+            "the reset" => snapshot.assert_free(Place::SecureRam, &of_stage1),
+            // By now the device may be anywhere between two stages.
+            "check-and-fuse" => {}
+            _ => snapshot.assert_free(Place::SecureRam, &converted),
+        }
+        with_content_key += usize::from(snapshot.holds(Place::SecureRam, content_key));
+    }
+    // The controls: what is there is found, in each place.
+    assert!(with_content_key >= 4, "the content key was in secure RAM after {with_content_key} steps only");
+    assert!(!snapshots[0].holds(Place::SecureRam, content_key), "there before it was asked for");
+    let first = &snapshots[1];
+    assert!(first.holds(Place::SecureRam, &Firmware::get().stage1.bytes[8192..8256]));
+    assert!(first.holds(Place::NormalRam, &[0xD0, 0x0D, 0xFE, 0xED]), "the emulator's device tree");
+    assert!(first.holds(Place::Flash0, &factory.package.release.stage1[8192..8256]));
+    let packaged = &factory.package.release.package;
+    assert!(first.holds(Place::Disk, &packaged[packaged.len() - 64..]));
+    assert!(first.holds(Place::Console, b"stage1: prove-place"));
+    let last = snapshots.last().unwrap();
+    assert!(last.holds(Place::Link, &die.chip_id));
+    assert!(last.holds(Place::SecureRam, &Firmware::get().stage2.bytes[4096..4160]));
+    assert!(last.holds(Place::NormalRam, &noise.1[8192..8256]), "the system's own plaintext");
+    eprintln!("{} patterns, {} snapshots of 7 places", everywhere.patterns(), snapshots.len());
+}
+
+fn copy(secret: &Secret) -> Secret {
+    Secret { name: secret.name.clone(), bytes: secret.bytes.clone() }
+}
+
+#[test]
+fn a_device_that_stops_with_the_content_key_in_its_hands_forgets_it() {
+    let factory = factory();
+    let way = factory.open(1);
+    let die = factory.die();
+    // The last chunk of the package is the last that re-keying comes to.
+    let mut package = factory.package.release.package.clone();
+    *package.last_mut().unwrap() ^= 1;
+    die.files.write_disk("a damaged package", PACKAGE, &package).unwrap();
+    let (snapshots, report, record) = snapshots(&die, &way);
+    assert_eq!(report.code, Some(text(FailCode::ChunkTag)), "{}", story(&report));
+    assert_eq!(record.code, report.code, "{record:?}");
+    let content_key = factory.package.content_key.0.expose();
+    let had = snapshots.iter().filter(|snapshot| snapshot.holds(Place::SecureRam, content_key)).count();
+    assert!(had >= 1, "the control: it had the key after it had asked");
+    let last = snapshots.last().unwrap();
+    assert_eq!(last.after, "all");
+    let stage1 = factory.package.release.facts.stage1_measurement;
+    let mut secrets = keys_before_birth(&die, &stage1);
+    secrets.extend(keys_of_package(&factory.package));
+    let scan = scan(&[], &secrets);
+    for place in [
+        Place::SecureRam,
+        Place::NormalRam,
+        Place::Flash0,
+        Place::Flash1,
+        Place::Disk,
+        Place::Console,
+        Place::Link,
+    ] {
+        last.assert_free(place, &scan);
+    }
+    assert!(
+        last.holds(Place::SecureRam, &Firmware::get().stage1.bytes[8192..8256]),
+        "the stage is still there"
+    );
+
+    // With the package as it was it goes on.
+    die.files.write_disk("the package", PACKAGE, &factory.package.release.package).unwrap();
+    let run = die.provision(&way);
+    tests::verdict::assert_closed(&die, &run);
+    assert_eq!(factory.counts(LOT), (1, 1));
+}
