@@ -65,7 +65,7 @@ impl Run {
     /// If the device cannot be made or the emulator fails.
     pub fn run(&self) -> Result<bool> {
         tools::prepare(&[Tool::Qemu, Tool::Setpriv])?;
-        let device = self.device()?;
+        let device = device_or_default(&self.device)?;
         let outcome = self.expect.map_or_else(|| device.outcome(), Expected::outcome);
         let report = if self.headless {
             let step = Step::start(format!("booting {}", self.device));
@@ -96,23 +96,27 @@ impl Run {
         }
         Ok(report.result == outcome)
     }
+}
 
-    fn device(&self) -> Result<Device> {
-        if let Some(device) = Device::open(&self.device)? {
-            return Ok(device);
-        }
-        if self.device != DEFAULT_DEVICE {
-            let names = device::names();
-            let near = names.iter().filter(|name| strsim::jaro_winkler(name, &self.device) > 0.8);
-            let near: Vec<&str> = near.map(String::as_str).collect();
-            let hint =
-                if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(" or ")) };
-            bail!("there is no device `{0}`.{hint} `cargo xtask flash --device {0}` makes it", self.device);
-        }
-        eprintln!(
-            "There is no device yet: making the default one, with a development die. `cargo xtask flash` makes one \
-             with keys of its own."
-        );
-        Flash::default().make_development()
+/// Opens a device; makes the default one if there is none, with a development die.
+///
+/// # Errors
+/// If there is no device of another name, or the default one cannot be made.
+pub fn device_or_default(name: &str) -> Result<Device> {
+    if let Some(device) = Device::open(name)? {
+        return Ok(device);
     }
+    if name != DEFAULT_DEVICE {
+        let names = device::names();
+        let near = names.iter().filter(|other| strsim::jaro_winkler(other, name) > 0.8);
+        let near: Vec<&str> = near.map(String::as_str).collect();
+        let hint =
+            if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(" or ")) };
+        bail!("there is no device `{0}`.{hint} `cargo xtask flash --device {0}` makes it", name);
+    }
+    eprintln!(
+        "There is no device yet: making the default one, with a development die. `cargo xtask flash` makes one \
+         with keys of its own."
+    );
+    Flash::default().make_development()
 }

@@ -19,7 +19,7 @@ use crate::progress::Step;
 use crate::size::Sizes;
 use crate::tools::{self, Tool};
 use crate::workspace::{self, DEFAULT_DEVICE};
-use crate::{digest, firmware};
+use crate::{digest, firmware, run};
 
 use super::plaintext;
 use super::stats::median;
@@ -90,12 +90,7 @@ impl Boot {
             Tool::UBoot,
             Tool::OpenSsl,
         ])?;
-        let Some(device) = Device::open(&self.device)? else {
-            bail!(
-                "there is no device `{0}` to measure: `cargo xtask flash --device {0}` makes it",
-                self.device
-            );
-        };
+        let device = run::device_or_default(&self.device)?;
         if device.facts.system != System::Linux {
             bail!("device `{}` boots the payload; the comparison needs Linux on it", self.device);
         }

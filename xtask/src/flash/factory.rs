@@ -175,7 +175,8 @@ impl Story<'_> {
         report.code = provisioned.boot.code.clone().or_else(|| provisioned.record.code.clone());
         let refused = report.code.is_some();
         report.result = if refused { Outcome::Refused } else { provisioned.boot.result }.name().into();
-        report.boot = Some(serde_json::to_value(&provisioned.boot)?);
+        report.facts = (&provisioned.boot).into();
+        report.boot = Some(provisioned.boot.clone());
         eprintln!("{}", outcome::summary(report, &provisioned, package));
         self.write(&provisioned.picture(&self.flash.device))?;
         if !booted || refused {

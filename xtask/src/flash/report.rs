@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use emulator::Picture;
+use emulator::{ImageEntry, MeasurementEntry, Picture, TimelineEntry};
 use serde::{Deserialize, Serialize};
 
 /// The report of `flash --report`.
@@ -35,8 +35,44 @@ pub struct FlashReport {
     pub csr_pem: Option<String>,
     /// The device's certificate and its issuers, as the device stored them, leaf first.
     pub certificate_chain_pem: Option<String>,
+    /// What is asked for most of that boot, under the names that the report of `run` has.
+    #[serde(flatten)]
+    pub facts: BootFacts,
     /// The report of the first boot for good, as `run` writes it.
-    pub boot: Option<serde_json::Value>,
+    pub boot: Option<emulator::Report>,
+}
+
+/// The first boot for good in short; null and empty if there was none.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct BootFacts {
+    /// The board's name.
+    pub board: Option<String>,
+    /// Cores that the kernel or the payload has brought up.
+    pub cpus_online: Option<u32>,
+    /// Guest counter at kernel entry, in microseconds since reset.
+    pub reset_to_kernel_us: Option<u64>,
+    /// Host time from the reset to the kernel's first line, in milliseconds.
+    pub host_reset_to_kernel_ms: Option<f64>,
+    /// What each stage did, in microseconds of guest time since reset.
+    pub timeline: Vec<TimelineEntry>,
+    /// Every image that was verified and opened.
+    pub images: Vec<ImageEntry>,
+    /// Every measurement, in the order in which they were made.
+    pub measurements: Vec<MeasurementEntry>,
+}
+
+impl From<&emulator::Report> for BootFacts {
+    fn from(boot: &emulator::Report) -> Self {
+        Self {
+            board: boot.board.clone(),
+            cpus_online: boot.cpus_online,
+            reset_to_kernel_us: boot.reset_to_kernel_us,
+            host_reset_to_kernel_ms: boot.host_reset_to_kernel_ms,
+            timeline: boot.timeline.clone(),
+            images: boot.images.clone(),
+            measurements: boot.measurements.clone(),
+        }
+    }
 }
 
 /// Whether a protection is one.
@@ -108,6 +144,7 @@ impl FlashReport {
             fuse_rows_burned: 0,
             csr_pem: None,
             certificate_chain_pem: None,
+            facts: BootFacts::default(),
             boot: None,
         }
     }
@@ -124,5 +161,41 @@ impl FlashReport {
             .with_context(|| format!("cannot write {}", file.display()))?;
         let svg = file.with_extension("svg");
         fs::write(&svg, picture.svg()).with_context(|| format!("cannot write {}", svg.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_has_the_names_that_were_promised() {
+        let json = serde_json::to_value(FlashReport::new("d1")).unwrap();
+        for name in [
+            "result",
+            "code",
+            "device",
+            "chip_id",
+            "lifecycle",
+            "protections",
+            "steps",
+            "authority",
+            "rekeyed_bytes",
+            "fuse_rows_burned",
+            "csr_pem",
+            "certificate_chain_pem",
+            "boot",
+            "board",
+            "cpus_online",
+            "reset_to_kernel_us",
+            "host_reset_to_kernel_ms",
+            "timeline",
+            "images",
+            "measurements",
+        ] {
+            assert!(json.get(name).is_some(), "{name} is missing");
+        }
+        assert_eq!(json["protections"]["one-way-fuses"], "modelled");
+        assert_eq!(json["protections"]["secure-ram-hidden-from-linux"], "hardware");
     }
 }
