@@ -1,9 +1,13 @@
 //! What the next stage gets of the die's secrets, and what stage0 vouches for.
 //!
 //! The next stage never sees the silicon secret, nor the die key, which signs what stage0 knows about the place: the
-//! measurement of the stage, the fuses, and whose key the stage has or which install this boot proves closed.
+//! measurement of the stage, the fuses, and whose key the stage has, or which install this boot proves closed and with which
+//! identity.
 
-use boot_crypto::{Digest, alias_key, die_key, die_secret, labels, rng_secret, stage_secret, storage_key};
+use boot_crypto::{
+    Digest, alias_key, closing_digest, die_key, die_secret, identity_key, labels, rng_secret, stage_secret,
+    storage_key,
+};
 use boot_info::closing::ClosingState;
 use boot_info::{Evidence, SecretPage, Secrets, Statement, Subject};
 use boot_select::device_root;
@@ -26,18 +30,20 @@ pub(crate) fn secret_page(
             let silicon = fuses.silicon_secret();
             let stage_secret = stage_secret(silicon, measurement, Lifecycle::Secured.codeword());
             let subject = Subject::StageKey(alias_key(&stage_secret).public());
-            (Secrets::Provision { stage_secret, die_secret: die_secret(silicon) }, Some(subject))
+            (Secrets::Provision { stage_secret, die_secret: die_secret(silicon) }, Some((subject, [0; 32])))
         }
         Lifecycle::Production | Lifecycle::Development => {
             let (root, chip) = (device_root(fuses)?, fuses.chip_id());
             let os_storage_key = storage_key(&root, labels::STORAGE_OS, chip, fuses.owner_generation());
             let install = if lifecycle == Lifecycle::Production { pending_install(flash) } else { None };
             let secrets = Secrets::Production { os_storage_key, rng_secret: rng_secret(&root, chip) };
-            (secrets, install.map(Subject::Install))
+            let closed = |install| closing_digest(&install, &identity_key(&root, chip).public());
+            (secrets, install.map(|install| (Subject::Closed(closed(install)), install)))
         }
         Lifecycle::Blank | Lifecycle::Returned => return Err(FailCode::LifecycleForbids),
     };
-    let evidence = subject.map(|subject| vouch(otp, fuses, measurement, subject)).transpose()?;
+    let vouch_for = |(subject, install)| vouch(otp, fuses, measurement, subject, install);
+    let evidence = subject.map(vouch_for).transpose()?;
     Ok(SecretPage { secrets, evidence })
 }
 
@@ -56,6 +62,7 @@ fn vouch(
     fuses: &Fuses,
     measurement: &Digest,
     subject: Subject,
+    install: [u8; 32],
 ) -> Result<Evidence, FailCode> {
     let facts = FuseFacts::read(otp).map_err(|error| error.code())?;
     let lifecycle = fuses.lifecycle();
@@ -68,10 +75,6 @@ fn vouch(
         measurement: *measurement,
         fuse_digest: boot_crypto::sha256(&fuse_facts),
         subject,
-    };
-    let install = match subject {
-        Subject::Install(install) => install,
-        Subject::StageKey(_) => [0; 32],
     };
     Ok(Evidence { statement: statement.sign(&die_key(fuses.silicon_secret())), fuse_facts, install })
 }
@@ -132,6 +135,13 @@ mod tests {
         secret_page(&otp, flash, &fuses, measurement).expect("the stage gets its secrets")
     }
 
+    /// The identity that the fuses of a die give it.
+    fn identity(die: &Die) -> [u8; 64] {
+        let die_secret = die_secret(&Key::new(die.silicon_secret));
+        let root = boot_crypto::device_root(&die_secret, &Key::new(die.device_seed));
+        identity_key(&root, &die.chip_id).public()
+    }
+
     fn stage_secret_of(page: &SecretPage) -> [u8; 32] {
         match &page.secrets {
             Secrets::Provision { stage_secret, .. } => *stage_secret.expose(),
@@ -188,10 +198,23 @@ mod tests {
             lifecycle: Lifecycle::Production.codeword(),
             measurement: MEASUREMENT,
             fuse_digest: sha256(&evidence.fuse_facts),
-            subject: Subject::Install(INSTALL),
+            subject: Subject::Closed(closing_digest(&INSTALL, &identity(&die()))),
         };
         assert_eq!(Statement::verify(evidence.statement.as_bytes(), &public), Ok(expected));
         assert_eq!(evidence.install, INSTALL);
+    }
+
+    #[test]
+    fn a_die_that_burned_another_seed_proves_another_identity() {
+        let subject = |die: &Die| {
+            let page = page(Lifecycle::Production, die, &mut Flash::pending(), &MEASUREMENT);
+            let evidence = page.evidence.expect("closing is pending");
+            let public = die_key(&Key::new(die.silicon_secret)).public();
+            Statement::verify(evidence.statement.as_bytes(), &public).expect("it verifies").subject
+        };
+        let other = Die { device_seed: [6; 32], ..die() };
+        assert_eq!(subject(&other), Subject::Closed(closing_digest(&INSTALL, &identity(&other))));
+        assert_ne!(subject(&other), subject(&die()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! tests; nothing of the service uses it.
 
 use boot_crypto::host::{Es256Key, random};
-use boot_crypto::{Digest, EcKey, Key};
+use boot_crypto::{Digest, EcKey, Key, closing_digest};
 use boot_info::{Statement, Subject};
 use factory_proto::device::{Device, Session, VerifiedTicket};
 use factory_proto::{ClosingProof, Trust, identity};
@@ -194,7 +194,7 @@ impl Die {
             lifecycle: facts.lifecycle.codeword(),
             measurement,
             fuse_digest: facts.digest(),
-            subject: Subject::Install(*install),
+            subject: Subject::Closed(closing_digest(install, &self.identity.public())),
         };
         let statement = statement.sign(&self.die_key);
         let (statement, fuse_facts) = (statement.as_bytes(), &facts.encode());

@@ -15,9 +15,10 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, Utf8StringRef};
-use x509_cert::der::{Decode as _, Tag, Tagged as _};
+use x509_cert::der::{Decode as _, Encode as _, Tag, Tagged as _};
 use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
@@ -212,6 +213,12 @@ pub(crate) fn p256_key(spki: &[u8]) -> Option<[u8; 64]> {
     }
     let (form, point) = spki.subject_public_key.as_bytes()?.split_first()?;
     if *form == 4 { point.try_into().ok() } else { None }
+}
+
+/// Reads the P-256 key, x followed by y, of a certificate in DER; `None` for anything else.
+pub(crate) fn key_of_certificate(der: &[u8]) -> Option<[u8; 64]> {
+    let certificate = Certificate::from_der(der).ok()?;
+    p256_key(&certificate.tbs_certificate().subject_public_key_info().to_der().ok()?)
 }
 
 /// Reads the certificates of a PEM text, in DER.

@@ -99,6 +99,16 @@ pub fn fuse_tag(row: u8, key: &Key) -> Digest {
     hash.finish()
 }
 
+/// Digests what a closed device proves: which install closed it, and the identity (x followed by y) that its fuses give
+/// it. A device that was set back to another seed after its certificate request proves another digest.
+pub fn closing_digest(install: &[u8; 32], identity: &[u8; 64]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(labels::CLOSING);
+    hash.update(install);
+    hash.update(identity);
+    hash.finish()
+}
+
 /// Derives the device root, which needs both the silicon vendor's secret and the seed born on the device.
 pub fn device_root(die_secret: &Key, device_seed: &Key) -> Key {
     derive_key(device_seed.expose(), die_secret, &[labels::DEVICE_ROOT])
@@ -188,6 +198,9 @@ mod tests {
             *ticket_key(&root, &[8; 32]).expose(),
             fuse_tag(9, &root),
             fuse_tag(10, &root),
+            closing_digest(&[1; 32], &[2; 64]),
+            closing_digest(&[2; 32], &[2; 64]),
+            closing_digest(&[1; 32], &[3; 64]),
             *wrap_key(&root, &[7; 32]).expose(),
             *wrap_key(&root, &[8; 32]).expose(),
         ];

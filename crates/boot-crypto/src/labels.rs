@@ -20,6 +20,8 @@ pub const EPHEMERAL_KEY: &[u8] = b"kiln v1 ephemeral key";
 pub const DRBG_SECRET: &[u8] = b"kiln v1 drbg secret";
 /// Agreed secret and request → key of a ticket's secrets.
 pub const TICKET: &[u8] = b"kiln v1 ticket";
+/// What stage0 signs over once a device is closed.
+pub const CLOSING: &[u8] = b"kiln v1 closing";
 /// Before a secret fuse row in its digest.
 pub const FUSE_TAG: &[u8] = b"kiln v1 fuse tag";
 /// Die secret and device seed → device root.

@@ -46,9 +46,9 @@ pub mod test_keys;
 pub use bulk_crypto::{AES_GCM_TAG_BYTES, DIGEST_BYTES, Digest, GcmKey, Key, Sha256, TagMismatch, sha256};
 pub use decision::{Decision, equal};
 pub use derive::{
-    alias_key, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fresh_sealing, fuse_tag,
-    hkdf_sha256, identity_key, journal_entry_key, journal_entry_salt, journal_key, kaslr_seed, rng_secret,
-    rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
+    alias_key, closing_digest, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fresh_sealing,
+    fuse_tag, hkdf_sha256, identity_key, journal_entry_key, journal_entry_salt, journal_key, kaslr_seed,
+    rng_secret, rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
 };
 pub use drbg::Drbg;
 pub use ec::{EcKey, es256_low_s, es256_verify};

@@ -157,7 +157,7 @@ mod tests {
             statement: statement.sign(&EcKey::from_scalar(&[9; 32]).unwrap()),
             fuse_facts: core::array::from_fn(|i| i as u8),
             install: match subject {
-                Subject::Install(install) => install,
+                Subject::Closed(_) => [7; 32],
                 Subject::StageKey(_) => [0; 32],
             },
         }
@@ -168,7 +168,7 @@ mod tests {
         let provision = Secrets::Provision { stage_secret: key(3), die_secret: key(4) };
         [
             SecretPage { secrets: production(), evidence: None },
-            SecretPage { secrets: production(), evidence: Some(evidence(Subject::Install([5; 32]))) },
+            SecretPage { secrets: production(), evidence: Some(evidence(Subject::Closed([5; 32]))) },
             SecretPage { secrets: provision, evidence: Some(evidence(Subject::StageKey([6; 64]))) },
         ]
     }

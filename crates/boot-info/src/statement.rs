@@ -13,11 +13,11 @@ const NO_EXTERNAL: &[u8] = b"\x40";
 
 // The payload, as it is encoded between its values.
 const PAYLOAD_STAGE_KEY: &[u8] = b"\x58\x90\xA4\x01\x1A";
-const PAYLOAD_INSTALL: &[u8] = b"\x58\x70\xA4\x01\x1A";
+const PAYLOAD_CLOSED: &[u8] = b"\x58\x70\xA4\x01\x1A";
 const MEASUREMENT: &[u8] = b"\x02\x58\x20";
 const FUSE_DIGEST: &[u8] = b"\x03\x58\x20";
 const STAGE_KEY: &[u8] = b"\x04\x58\x40";
-const INSTALL: &[u8] = b"\x05\x58\x20";
+const CLOSED: &[u8] = b"\x05\x58\x20";
 /// Before the signature.
 const SIGNATURE: &[u8] = b"\x58\x40";
 /// Length of a signature: r followed by s.
@@ -31,8 +31,9 @@ const MIN_LIFECYCLE: u32 = 0x1_0000;
 pub enum Subject {
     /// In `Secured` and `Closing`: the public half of the stage's alias key, x followed by y.
     StageKey([u8; 64]),
-    /// In `Production`: the install that this boot proves closed.
-    Install([u8; 32]),
+    /// In `Production`: what this boot proves closed, as [`boot_crypto::closing_digest`] of the install and of the identity
+    /// that follows from the fuses.
+    Closed(Digest),
 }
 
 /// The facts that stage0 vouches for.
@@ -67,8 +68,8 @@ pub struct SignedStatement {
 impl SignedStatement {
     /// Length of the longest statement, one for a stage key.
     pub const MAX_BYTES: usize = 254;
-    /// Length of a statement for an install.
-    const INSTALL_BYTES: usize = Self::MAX_BYTES - 32;
+    /// Length of a statement for a closed device.
+    const CLOSED_BYTES: usize = Self::MAX_BYTES - 32;
 
     /// Takes a statement as it came, nothing of it checked; `None` if it is longer than any statement.
     pub fn from_untrusted(untrusted: &[u8]) -> Option<Self> {
@@ -148,27 +149,27 @@ impl Statement {
         let mut signed = SignedStatement::new();
         let payload = match self.subject {
             Subject::StageKey(_) => PAYLOAD_STAGE_KEY,
-            Subject::Install(_) => PAYLOAD_INSTALL,
+            Subject::Closed(_) => PAYLOAD_CLOSED,
         };
         signed.put(HEAD).put(payload).put(&self.lifecycle.to_be_bytes());
         signed.put(MEASUREMENT).put(&self.measurement).put(FUSE_DIGEST).put(&self.fuse_digest);
         match &self.subject {
             Subject::StageKey(key) => signed.put(STAGE_KEY).put(key),
-            Subject::Install(install) => signed.put(INSTALL).put(install),
+            Subject::Closed(digest) => signed.put(CLOSED).put(digest),
         };
         signed
     }
 
     /// Takes the values from their places. What lies between them is compared once the statement is encoded again.
     fn parse(untrusted: &[u8]) -> Option<Self> {
-        let rest = untrusted.get(HEAD.len() + PAYLOAD_INSTALL.len()..)?;
+        let rest = untrusted.get(HEAD.len() + PAYLOAD_CLOSED.len()..)?;
         let (lifecycle, rest) = rest.split_first_chunk()?;
         let (measurement, rest) = rest.get(MEASUREMENT.len()..)?.split_first_chunk::<DIGEST_BYTES>()?;
         let (fuse_digest, rest) = rest.get(FUSE_DIGEST.len()..)?.split_first_chunk::<DIGEST_BYTES>()?;
         let rest = rest.get(STAGE_KEY.len()..)?;
         let subject = match untrusted.len() {
             SignedStatement::MAX_BYTES => Subject::StageKey(*rest.first_chunk()?),
-            SignedStatement::INSTALL_BYTES => Subject::Install(*rest.first_chunk()?),
+            SignedStatement::CLOSED_BYTES => Subject::Closed(*rest.first_chunk()?),
             _ => return None,
         };
         let lifecycle = u32::from_be_bytes(*lifecycle);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     fn both() -> [Statement; 2] {
-        [Subject::StageKey([4; 64]), Subject::Install([5; 32])].map(|subject| Statement {
+        [Subject::StageKey([4; 64]), Subject::Closed([5; 32])].map(|subject| Statement {
             lifecycle: 0x8123_4567,
             measurement: [2; 32],
             fuse_digest: [3; 32],
@@ -255,7 +256,7 @@ mod tests {
         e.u8(3).unwrap().bytes(&statement.fuse_digest).unwrap();
         match statement.subject {
             Subject::StageKey(key) => e.u8(4).unwrap().bytes(&key).unwrap(),
-            Subject::Install(install) => e.u8(5).unwrap().bytes(&install).unwrap(),
+            Subject::Closed(digest) => e.u8(5).unwrap().bytes(&digest).unwrap(),
         };
         e.into_writer()
     }
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(verify(small.sign(&die_key()).as_bytes()), Err(StatementError::Malformed));
 
         let mut key_named_install = both()[0].unsigned();
-        let at = key_named_install.len - 64 - INSTALL.len();
+        let at = key_named_install.len - 64 - CLOSED.len();
         assert_eq!(key_named_install.bytes[at], 4);
         key_named_install.bytes[at] = 5;
         let signature = die_key().sign(&key_named_install.digest_to_sign());

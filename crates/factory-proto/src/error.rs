@@ -87,6 +87,8 @@ pub enum Error {
         /// Codeword in the statement.
         stated: u32,
     },
+    /// A closed device proves another install, or another identity than the one that was certified.
+    ClosingUnbound,
     /// A certificate request is no DER of a PKCS#10 request.
     #[cfg(feature = "host")]
     CertificateRequest(der::Error),
@@ -118,6 +120,7 @@ impl Error {
             }
             Self::Lifecycle { .. } => FailCode::LifecycleWrong,
             Self::FuseDigest => FailCode::FuseDigestWrong,
+            Self::ClosingUnbound => FailCode::ClosingUnbound,
             #[cfg(feature = "host")]
             Self::FuseFacts(_) | Self::CertificateRequest(_) => FailCode::RequestMalformed,
             Self::CertificateRequestContent | Self::CertificateRequestSignature => FailCode::CsrUnbound,

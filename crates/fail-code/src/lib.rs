@@ -476,6 +476,9 @@ codes! {
         1136 DieConflict "die-conflict"
             "another die with this chip id or this key has an install"
             "Two dies claim to be one: reject both, and ask the vendor.";
+        1137 ClosingUnbound "closing-unbound"
+            "the device was closed for another install, or with another identity than was certified"
+            "Its storage was set back between two sessions: void the install, the die is scrap.";
     }
     "host" => {
 

@@ -51,7 +51,7 @@ fn evidence() -> Evidence {
         lifecycle: lifecycle::Lifecycle::Production.codeword(),
         measurement: [3; 32],
         fuse_digest: [4; 32],
-        subject: Subject::Install(INSTALL),
+        subject: Subject::Closed(INSTALL),
     };
     let die_key = EcKey::from_scalar(&[5; 32]).unwrap();
     Evidence { statement: statement.sign(&die_key), fuse_facts: [6; _], install: INSTALL }

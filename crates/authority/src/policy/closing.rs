@@ -10,7 +10,7 @@ use super::{Context, Outcome, Verdict, gate_install, now};
 use crate::lot::Parsed;
 use crate::storage::{InstallRow, Later, State, Transaction};
 use crate::writer::Decision;
-use crate::{Refusal, hex};
+use crate::{Refusal, hex, x509};
 
 /// A closing proof as it came: the install that it names, nothing verified.
 #[derive(Clone)]
@@ -44,11 +44,17 @@ pub(crate) async fn judge(tx: &mut dyn Transaction, asked: &Asked) -> Verdict<Ju
 }
 
 /// Verifies a closing proof: the die's own key says that it is in production, closed for this install, with the lot's
-/// fuses and a production stage of the lot.
+/// fuses, a production stage of the lot and the identity that was certified.
 pub(crate) fn verify(untrusted: &[u8], judged: &Judgement, lot: &Parsed) -> Result<(), Refusal> {
     let install = &judged.install;
     let proof = ClosingProof::decode(untrusted).map_err(refusal)?;
-    let closed = verify_closing(&proof, &install.die_key, &install.id, &install.chip_id).map_err(refusal)?;
+    let identity = install.certificate.as_deref().and_then(x509::key_of_certificate);
+    let identity = identity.ok_or_else(|| {
+        let detail = format!("install {} has no certificate that can be read", hex::encode(&install.id));
+        Refusal::new(FailCode::StorageFailed, detail)
+    })?;
+    let closed = verify_closing(&proof, &install.die_key, &install.id, &install.chip_id, &identity)
+        .map_err(refusal)?;
     if !lot.terms.stage2.contains(&closed.measurement) {
         let detail = format!("stage2 {}", hex::encode(&closed.measurement));
         return Err(Refusal::new(FailCode::MeasurementWrong, detail));

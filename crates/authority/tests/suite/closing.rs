@@ -2,8 +2,8 @@
 
 use authority::model::Die;
 use authority::storage::State;
-use boot_crypto::EcKey;
 use boot_crypto::host::random;
+use boot_crypto::{EcKey, closing_digest};
 use boot_info::{Statement, Subject};
 use factory_proto::ClosingProof;
 use fail_code::FailCode;
@@ -122,7 +122,7 @@ async fn a_proof_of_one_die_releases_nothing_to_another() {
         lifecycle: facts.lifecycle.codeword(),
         measurement: certified.rig.factory.stage2,
         fuse_digest: facts.digest(),
-        subject: Subject::Install(others),
+        subject: Subject::Closed(closing_digest(&others, &certified.die.identity.public())),
     };
     let statement = statement.sign(&certified.die.die_key);
     let proof = ClosingProof {
@@ -131,9 +131,21 @@ async fn a_proof_of_one_die_releases_nothing_to_another() {
         statement: statement.as_bytes(),
         fuse_facts: &facts.encode(),
     };
-    certified.refuses(&proof.encode(), FailCode::InstallUnknown).await;
+    certified.refuses(&proof.encode(), FailCode::ClosingUnbound).await;
     certified.takes_its_own().await;
     assert_eq!(certified.rig.counts().await, (2, 1));
+}
+
+/// Storage that is set back after a certificate request, and forward again after another, makes a device burn the first
+/// seed when the second was certified.
+#[tokio::test]
+async fn a_device_that_was_closed_with_another_identity_than_was_certified_gets_no_certificate() {
+    let mut certified = Certified::new().await;
+    let own = std::mem::replace(&mut certified.die.identity, EcKey::from_scalar(&[7; 32]).unwrap());
+    let other = certified.rig.proof(&certified.die, &certified.install);
+    certified.refuses(&other, FailCode::ClosingUnbound).await;
+    certified.die.identity = own;
+    certified.takes_its_own().await;
 }
 
 #[tokio::test]

@@ -153,23 +153,25 @@ async fn what_is_no_certificate_request_is_malformed() {
 
 #[tokio::test]
 async fn the_certificate_is_for_the_last_request_and_their_number_is_bounded() {
-    let begun = Begun::new().await;
-    let mut last = Vec::new();
+    let mut begun = Begun::new().await;
+    let one_more = begun.message(&begun.der());
     for number in 1..=16 {
         let identity = EcKey::from_scalar(&[number; 32]).unwrap();
         let der = identity::request(&identity, &begun.die.chip_id, &begun.serial).unwrap();
         begun.rig.authority.receipt(&begun.rig.station, &begun.message(&der)).await.unwrap();
-        last = identity.public().to_vec();
     }
-    let answer = begun.rig.authority.receipt(&begun.rig.station, &begun.message(&begun.der())).await;
+    let answer = begun.rig.authority.receipt(&begun.rig.station, &one_more).await;
     let named = Named::install(&begun.die, &begun.install);
     begun.rig.refused(answer, FailCode::TicketsExhausted, named).await;
 
+    begun.die.identity = EcKey::from_scalar(&[16; 32]).unwrap();
     let proof = begun.rig.proof(&begun.die, &begun.install);
     let release = begun.rig.authority.release(&begun.rig.station, &proof).await.unwrap();
     let chain = begun.die.take(&begun.install, &release).unwrap();
+    let last = begun.die.identity.public();
     assert!(chain[0].windows(64).any(|bytes| bytes == last), "another key was certified");
 
-    let answer = begun.rig.authority.receipt(&begun.rig.station, &begun.message(&begun.der())).await;
+    let answer = begun.rig.authority.receipt(&begun.rig.station, &one_more).await;
+    let named = Named::install(&begun.die, &begun.install);
     begun.rig.refused(answer, FailCode::DieClosed, named).await;
 }

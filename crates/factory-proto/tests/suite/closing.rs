@@ -3,6 +3,7 @@
 use crate::common::*;
 use crate::samples::*;
 use crate::verdict::verdict;
+use boot_crypto::closing_digest;
 use boot_info::{Statement, Subject};
 use factory_proto::Message;
 use fail_code::FailCode::{self, *};
@@ -62,8 +63,15 @@ fn a_proof_for_another_install_or_die_is_refused() {
     let sound = &Samples::sound().closing_proof[..];
     assert_eq!(of(&with(sound, 1, &cbor_bytes(&[0x16; 32]))), Some(InstallUnknown));
     assert_eq!(of(&with(sound, 2, &cbor_bytes(&[0x20; 16]))), Some(InstallUnknown));
-    // The die stated another install.
-    assert_eq!(of_die(&production(), |it| it.subject = Subject::Install([0x16; 32])), Some(InstallUnknown));
+    // The die stated another install, or this one with another identity.
+    let stated = |install, identity| {
+        of_die(&production(), |it| it.subject = Subject::Closed(closing_digest(&install, &identity)))
+    };
+    let identity = Die::closed(Samples::DIE).identity.public();
+    assert_eq!(stated(INSTALL, identity), None);
+    assert_eq!(stated([0x16; 32], identity), Some(ClosingUnbound));
+    assert_eq!(stated(INSTALL, Die::closed(0x30).identity.public()), Some(ClosingUnbound));
+    assert_eq!(of_die(&production(), |it| it.subject = Subject::Closed(INSTALL)), Some(ClosingUnbound));
     // The whole proof of another die; and its statement under this die's name.
     let other = Die::closed(0x30);
     assert_eq!(of(&closing_proof(&other)), Some(InstallUnknown));
@@ -77,14 +85,14 @@ fn a_die_that_is_not_closed_proves_nothing() {
     // The statement that it asked with, which the factory has seen.
     assert_eq!(of(&closing_proof(&Die::new(Samples::DIE))), Some(LifecycleWrong));
     assert_eq!(
-        of_die(&fuse_policy().secured(), |it| it.subject = Subject::Install(INSTALL)),
+        of_die(&fuse_policy().secured(), |it| it.subject = Subject::Closed(INSTALL)),
         Some(LifecycleWrong)
     );
     for lifecycle in Lifecycle::ALL.into_iter().filter(|state| *state != Lifecycle::Production) {
         let facts = FuseFacts { lifecycle, ..production() };
         let expected = if lifecycle.codeword() >= 0x1_0000 { LifecycleWrong } else { StatementInvalid };
         assert_eq!(
-            of_die(&facts, |it| it.subject = Subject::Install(INSTALL)),
+            of_die(&facts, |it| it.subject = Subject::Closed(INSTALL)),
             Some(expected),
             "{lifecycle:?}"
         );

@@ -1,7 +1,7 @@
 //! A die, its owner's authority, and a session between them.
 
 use boot_crypto::host::Es256Key;
-use boot_crypto::{EcKey, Key};
+use boot_crypto::{EcKey, Key, closing_digest};
 use boot_info::{Statement, Subject};
 use factory_proto::authority::{Authority, Install, UntrustedRequest, VerifiedRequest};
 use factory_proto::device::{Device, Session};
@@ -106,7 +106,7 @@ impl Die {
             measurement: if production { CLOSED_MEASUREMENT } else { MEASUREMENT },
             fuse_digest: facts.digest(),
             subject: if production {
-                Subject::Install(INSTALL)
+                Subject::Closed(closing_digest(&INSTALL, &self.identity.public()))
             } else {
                 Subject::StageKey(self.stage_key.public())
             },

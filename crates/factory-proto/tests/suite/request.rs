@@ -246,7 +246,7 @@ fn only_a_die_in_secured_is_provisioned() {
         assert_eq!(of_die(&facts, |it| it.subject = stage_key), Some(expected), "{lifecycle:?}");
     }
     // A statement for an install names no key to ask with.
-    assert_eq!(of_die(&secured, |it| it.subject = Subject::Install(INSTALL)), Some(LifecycleWrong));
+    assert_eq!(of_die(&secured, |it| it.subject = Subject::Closed(INSTALL)), Some(LifecycleWrong));
 }
 
 #[test]

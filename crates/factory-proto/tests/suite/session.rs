@@ -46,7 +46,9 @@ fn a_die_is_provisioned_certified_and_closed() {
     }
     .encode();
     let proof = ClosingProof::decode(&proof).unwrap();
-    let device_now = verify_closing(&proof, &die.die_key.public(), &INSTALL, &die.chip_id).unwrap();
+    let device_now =
+        verify_closing(&proof, &die.die_key.public(), &INSTALL, &die.chip_id, &die.identity.public())
+            .unwrap();
     assert_eq!(
         (device_now.measurement, device_now.fuse_facts),
         (CLOSED_MEASUREMENT, fuse_policy().production())

@@ -82,7 +82,7 @@ impl<'a> Judge<'a> {
             }
             Message::ClosingProof => {
                 let proof = ClosingProof::decode(untrusted)?;
-                verify_closing(&proof, &self.die_key, &INSTALL, &self.die.chip_id).map(|_| ())
+                verify_closing(&proof, &self.die_key, &INSTALL, &self.die.chip_id, &self.identity).map(|_| ())
             }
             Message::Release => {
                 let release = verify_release::<Es256AndPs256>(untrusted, trust, &INSTALL, &self.die.chip_id)?;
