@@ -6,6 +6,7 @@ use boot_crypto::{
     storage_key, wrap_key,
 };
 use emulator::Machine;
+use factory_proto::link::Receiver;
 use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::SECURE_RAM;
@@ -160,6 +161,14 @@ pub fn normal_ram(machine: &mut Machine, region: Region) -> Vec<u8> {
     )
 }
 
+/// Returns what went over the link to the station: as it was on the line, and then the messages that its frames held, as
+/// stuffing changes every zero on the line.
+pub fn heard(line: &[u8]) -> Vec<u8> {
+    let mut receiver = Receiver::new();
+    let messages = line.iter().filter_map(|byte| receiver.push(*byte)).flat_map(|frame| frame.body);
+    [line.to_vec(), messages.collect()].concat()
+}
+
 fn saved(
     machine: &mut Machine,
     command: &str,
@@ -240,6 +249,15 @@ mod tests {
         assert_eq!(find(&memory, &[secret()]), Vec::<String>::new());
         memory[4711..4743].copy_from_slice(&secret().bytes);
         assert_eq!(find(&memory, &[secret()])[0], "canary as it is at 0x1267");
+    }
+
+    #[test]
+    fn a_secret_with_zeros_in_it_is_found_on_the_link() {
+        let secret = Secret::new("canary", &[7, 1, 0, 2, 3, 0, 0, 4, 5, 6, 8, 0, 9, 10, 11, 12]);
+        let line =
+            factory_proto::link::encode(factory_proto::Message::ClosingProof, 3, &secret.bytes).unwrap();
+        assert_eq!(find(&line, &[Secret::new("canary", &secret.bytes)]), Vec::<String>::new());
+        assert!(!find(&heard(&line), &[secret]).is_empty());
     }
 
     #[test]
