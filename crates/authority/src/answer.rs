@@ -33,7 +33,9 @@ impl Authority {
             Message::Csr => self.receipt(station, body).await,
             Message::ClosingProof => self.release(station, body).await,
             other => {
-                Err(Refusal::new(FailCode::RequestMalformed, format!("{} is no question", other.name())))
+                let context = Context { station: Some(station.fingerprint), ..Context::default() };
+                let detail = format!("{} is no question", other.name());
+                self.audited(&context, Err(Refusal::new(FailCode::RequestMalformed, detail))).await
             }
         };
         match (answered, question.answer()) {

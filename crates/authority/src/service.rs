@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -141,16 +142,45 @@ fn router(authority: Arc<Authority>) -> Router {
         .route("/v1/lots/{lot}/tickets", post(tickets))
         .route("/v1/csrs", post(csrs))
         .route("/v1/closings", post(closings))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(elsewhere)
         .with_state(authority)
+}
+
+/// Answers a station that asks for what there is not.
+async fn elsewhere(
+    State(authority): State<Arc<Authority>>,
+    Extension(station): Extension<Station>,
+    request: Request,
+) -> Result<Response, Infallible> {
+    let detail = format!("there is no {} {}", request.method(), request.uri().path());
+    let refused = refuse(&authority, &station, FailCode::RequestMalformed, detail).await;
+    Ok((StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, content_type(Message::Refusal))], encode(&refused))
+        .into_response())
+}
+
+/// Writes a refusal of the service's own down, and returns what is to be told.
+async fn refuse(authority: &Authority, station: &Station, code: FailCode, detail: String) -> Refusal {
+    let context = Context { station: Some(station.fingerprint), ..Context::default() };
+    let refusal = Refusal::new(code, detail);
+    let audited = timeout(REQUEST, authority.audited(&context, Err(refusal.clone()))).await;
+    // Where it cannot be written down, that is what is told.
+    audited
+        .ok()
+        .and_then(Result::err)
+        .unwrap_or_else(|| Refusal::new(FailCode::StorageFailed, refusal.detail))
 }
 
 async fn tickets(
     State(authority): State<Arc<Authority>>,
     Extension(station): Extension<Station>,
-    Path(lot): Path<String>,
+    lot: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Infallible> {
-    Ok(answer(authority, station, lot, Message::Request, request.into_body()).await)
+    match lot {
+        Ok(Path(lot)) => Ok(answer(authority, station, lot, Message::Request, request.into_body()).await),
+        Err(_) => elsewhere(State(authority), Extension(station), request).await,
+    }
 }
 
 async fn csrs(
@@ -180,9 +210,8 @@ async fn answer(
         let body = match to_bytes(body, MAX_BODY).await {
             Ok(body) => body,
             Err(error) => {
-                let refusal = Refusal::new(FailCode::RequestMalformed, error.to_string());
-                let context = Context { station: Some(station.fingerprint), ..Context::default() };
-                return authority.audited(&context, Err(refusal)).await;
+                let code = FailCode::RequestMalformed;
+                return Err(refuse(&authority, &station, code, error.to_string()).await);
             }
         };
         match question {
@@ -191,8 +220,14 @@ async fn answer(
             _ => authority.release(&station, &body).await,
         }
     };
-    let late = || Err(Refusal::new(FailCode::StorageFailed, "the request took too long"));
-    let (status, message, body) = match timeout(REQUEST, answer).await.unwrap_or_else(|_| late()) {
+    let answered = match timeout(REQUEST, answer).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            let late = "the request took too long".into();
+            Err(refuse(&authority, &station, FailCode::StorageFailed, late).await)
+        }
+    };
+    let (status, message, body) = match answered {
         Ok(answer) => (StatusCode::OK, question.answer().unwrap_or(Message::Refusal), answer),
         Err(refusal) => (status(refusal.code), Message::Refusal, encode(&refusal)),
     };

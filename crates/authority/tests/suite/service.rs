@@ -129,9 +129,23 @@ async fn answers_and_refusals_have_status_type_and_body() {
             "{path}: no audit row"
         );
     }
-    for path in ["/", "/v1/lots", "/v1/lots/lot-1/tickets/x", "/v2/csrs"] {
-        let (status, _) = client.post(path, Vec::new()).await.unwrap();
-        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    let malformed = || async {
+        let filter = Filter { code: Some(FailCode::RequestMalformed), ..Filter::default() };
+        let rows = served.rig.authority.ledger().audit(&filter).await.unwrap();
+        rows.iter().map(|row| row.count).sum::<u32>()
+    };
+    let before = malformed().await;
+    for (already, path) in
+        (1..).zip(["/", "/v1/lots", "/v1/lots/lot-1/tickets/x", "/v1/lots/%ff/tickets", "/v2/csrs"])
+    {
+        let (status, answer) = client.post(path, Vec::new()).await.unwrap();
+        let refusal = Refusal::decode(&answer).unwrap();
+        assert_eq!(
+            (status, refusal.code),
+            (StatusCode::NOT_FOUND, FailCode::RequestMalformed.number()),
+            "{path}"
+        );
+        assert_eq!(malformed().await, before + already, "{path}: not in the audit");
     }
 }
 
