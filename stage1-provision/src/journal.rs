@@ -72,7 +72,7 @@ impl Journal {
 }
 
 /// The number that stands for an entry.
-pub(crate) const fn kind(entry: Entry) -> u8 {
+pub const fn kind(entry: Entry) -> u8 {
     match entry {
         Entry::Begun(_) => BEGUN,
         Entry::Done(_) => DONE,

@@ -2,8 +2,8 @@
 
 use boot_crypto::labels;
 use boot_crypto::{
-    GcmKey, Key, device_root, die_secret, drbg_secret, hkdf_sha256, journal_key, rng_secret, stage_secret,
-    storage_key, wrap_key,
+    GcmKey, Key, device_root, die_secret, drbg_secret, hkdf_sha256, journal_entry_key, journal_key,
+    rng_secret, stage_secret, storage_key, wrap_key,
 };
 use emulator::Machine;
 use factory_proto::link::Receiver;
@@ -11,6 +11,7 @@ use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::SECURE_RAM;
 use release::audit::LeakScan;
+use stage1_provision::machine::Entry;
 
 use crate::factory::Package;
 use crate::forge::Parts;
@@ -66,8 +67,36 @@ pub fn keys_before_birth(die: &Die, stage1: &[u8; 32]) -> Vec<Secret> {
 
 /// Returns every key that follows from the burned seed of a die.
 pub fn keys_from_seed(die: &Die) -> Vec<Secret> {
-    let (fuses, seed, chip_id) = (die.fuses(), die.device_seed(), &die.chip_id);
-    let root = device_root(&die_secret(fuses.silicon_secret()), &seed);
+    keys_from(die, &die.device_seed())
+}
+
+/// Returns every key that follows from the seed in the journal of a die, which is not burned yet: what the provisioning
+/// stage with this measurement sealed there.
+///
+/// # Panics
+/// If the journal holds no seed of this die.
+pub fn keys_from_journal(die: &Die, stage1: &[u8; 32]) -> Vec<Secret> {
+    let journal = die.flash().journal().expect("a journal that is whole");
+    let content = |entry| {
+        let found = journal.iter().rev().find(|recorded| recorded.entry == entry);
+        &found.unwrap_or_else(|| panic!("the journal holds no {entry:?}")).untrusted
+    };
+    let fuses = die.fuses();
+    let stage_secret = stage_secret(fuses.silicon_secret(), stage1, Lifecycle::Secured.codeword());
+    let mut binding = vec![stage1_provision::journal::kind(Entry::Seed)];
+    binding.extend(boot_crypto::sha256(content(Entry::Ticket)));
+    let (salt, rest) = content(Entry::Seed).split_first_chunk().expect("a salt of 32 bytes");
+    let (sealed, tag) = rest.split_last_chunk().expect("a tag of 16 bytes");
+    let mut seed = sealed.to_vec();
+    GcmKey::new(&journal_entry_key(&journal_key(&stage_secret), salt))
+        .open(&[0; 12], &binding, &mut seed, tag)
+        .expect("a seed of this die");
+    keys_from(die, &Key::from_slice(&seed).expect("32 bytes"))
+}
+
+fn keys_from(die: &Die, seed: &Key) -> Vec<Secret> {
+    let (fuses, chip_id) = (die.fuses(), &die.chip_id);
+    let root = device_root(&die_secret(fuses.silicon_secret()), seed);
     let storage = |label| storage_key(&root, label, chip_id, 0);
     vec![
         Secret::new("device seed", seed.expose()),

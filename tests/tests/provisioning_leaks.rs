@@ -16,7 +16,8 @@ use stage1_provision::machine::Step;
 use station::{Authorise, Event, Patience};
 use tests::factory::{LOT, payload};
 use tests::leak::{
-    Secret, heard, keys_before_birth, keys_from_seed, keys_of_package, keys_of_slot, normal_ram, secure_ram,
+    Secret, heard, keys_before_birth, keys_from_journal, keys_from_seed, keys_of_package, keys_of_slot,
+    normal_ram, secure_ram,
 };
 use tests::verdict::{story, text};
 use tests::{Die, Factory, Firmware, TOKEN, cmdline, expectation};
@@ -173,7 +174,8 @@ fn after_every_step_nothing_lies_where_it_may_not() {
     let mut slots = keys_of_slot(&die.region(BOOT_SLOT_A), &die.secrets().boot_key());
     slots.extend(keys_of_slot(&die.region(BOOT_SLOT_B), &die.secrets().boot_key()));
     let os = die.files.read_disk(OS_SLOT_A.part(0, 1 << 20)).unwrap();
-    slots.extend(keys_of_slot(&os, &die.secrets().os_key()));
+    let of_os_slot = keys_of_slot(&os, &die.secrets().os_key());
+    slots.extend(of_os_slot.iter().map(copy));
     let package = keys_of_package(&factory.package);
     let all = || before_birth.iter().chain(&from_seed).chain(&slots).chain(&package);
     let of = |names: &[&str]| -> Vec<Secret> {
@@ -201,6 +203,7 @@ fn after_every_step_nothing_lies_where_it_may_not() {
     let content_key = factory.package.content_key.0.expose();
     let noise = factory.package.plaintexts.iter().find(|(name, _)| *name == "initramfs").unwrap();
     let converted = scan(&[("initramfs", &noise.1)], &of(&["customer's secret"]));
+    let resealed = scan(&[], &of_os_slot);
     let mut with_content_key = 0;
     for snapshot in &snapshots {
         let last = snapshot.after == "all";
@@ -214,6 +217,11 @@ fn after_every_step_nothing_lies_where_it_may_not() {
             "the reset" => snapshot.assert_free(Place::SecureRam, &of_stage1),
             // By now the device may be anywhere between two stages.
             "check-and-fuse" => {}
+            // What it sealed its store with is used no more, until it checks all of it.
+            "re-key" | "identity" => {
+                snapshot.assert_free(Place::SecureRam, &converted);
+                snapshot.assert_free(Place::SecureRam, &resealed);
+            }
             _ => snapshot.assert_free(Place::SecureRam, &converted),
         }
         with_content_key += usize::from(snapshot.holds(Place::SecureRam, content_key));
@@ -258,8 +266,11 @@ fn a_device_that_stops_with_the_content_key_in_its_hands_forgets_it() {
     assert_eq!(last.after, "all");
     let stage1 = factory.package.release.facts.stage1_measurement;
     let mut secrets = keys_before_birth(&die, &stage1);
+    secrets.extend(keys_from_journal(&die, &stage1));
     secrets.extend(keys_of_package(&factory.package));
-    let scan = scan(&[], &secrets);
+    assert!(secrets.len() > 7 + 6 + 1);
+    let noise = factory.package.plaintexts.iter().find(|(name, _)| *name == "initramfs").unwrap();
+    let scan = scan(&[("initramfs", &noise.1)], &secrets);
     for place in [
         Place::SecureRam,
         Place::NormalRam,

@@ -85,6 +85,7 @@ impl hal::Cores for Team {
         ROUND.store(round, Ordering::Release);
         self.ring_all();
         work(0);
+        forget(0);
         while FINISHED.load(Ordering::Acquire) < self.count - 1 {
             core::hint::spin_loop();
         }
@@ -119,24 +120,31 @@ pub(crate) fn ring(core: usize) {
     }
 }
 
-/// Clears the vector registers, in which the work may have left keys: the core may wait for long before they are used
-/// again. What it left on its stack is cleared with the stage's memory.
-fn forget() {
-    // SAFETY: every register that is written is named as such.
+/// Forgets what the work left behind on the calling core, which may wait for long before it is used again: all of its
+/// stack below what is in use, and every register that a call may change.
+fn forget(core: usize) {
+    // SAFETY: below the stack pointer nothing is live: code for this target has no red zone. Every register that is
+    // written is named as such.
     unsafe {
         core::arch::asm!(
-            ".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+            "ldr x9, =__stack_size
+            ldr x10, =__stack_top
+            msub x10, x8, x9, x10
+            sub x10, x10, x9
+            mov x9, sp
+            2: cmp x10, x9
+            b.hs 3f
+            stp xzr, xzr, [x10], #16
+            b 2b
+            3:
+            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+            mov x\\n, xzr
+            .endr
+            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
             movi v\\n\\().2d, #0
             .endr",
-            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
-            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
-            out("v8") _, out("v9") _, out("v10") _, out("v11") _,
-            out("v12") _, out("v13") _, out("v14") _, out("v15") _,
-            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
-            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
-            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
-            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
-            options(nomem, nostack, preserves_flags)
+            inout("x8") core => _,
+            clobber_abi("C"),
         );
     }
 }
@@ -158,7 +166,7 @@ pub(crate) extern "C" fn secondary() -> ! {
             seen = round;
             // SAFETY: `run` keeps the work alive until every core has added to `FINISHED`.
             unsafe { (*work.0)(core) };
-            forget();
+            forget(core);
             FINISHED.fetch_add(1, Ordering::Release);
         }
     }
