@@ -149,7 +149,7 @@ pub(crate) fn reseal<H: Hardware>(
         let [Some(first), Some(last)] = [batch.first(), batch.last()] else { break };
         let at = found.payload.base.saturating_add(first.stored_offset);
         board.disk()?.read(at, buffers.stored(first, last)?).map_err(Error::Read)?;
-        let resealed = buffers.reseal(board.cores, &copies, batch).map_err(refused)?;
+        let resealed = buffers.reseal(board.cores, &copies, batch, kind)?;
         for (copy, chunk) in resealed {
             if let Some(copy) = copies.get_mut(copy) {
                 copy.resealer.put_tag(&mut copy.metadata, &chunk).map_err(refused)?;
@@ -237,14 +237,15 @@ impl Buffers {
         cores: &mut impl Cores,
         copies: &[Copy<'_>],
         batch: &[Chunk],
-    ) -> Result<Vec<(usize, Resealed)>, sealed_image::Error> {
+        kind: Kind,
+    ) -> Result<Vec<(usize, Resealed)>, Error> {
         let mut jobs = Vec::with_capacity(batch.len().saturating_mul(copies.len()));
         for ((number, copy), work) in copies.iter().enumerate().zip(&mut self.work) {
             let (mut stored, mut work) = (self.stored.as_slice(), work.as_mut_slice());
             for chunk in batch {
                 let from = stored.split_at_checked(chunk.stored_len as usize);
                 let to = work.split_at_mut_checked(chunk.plain_len as usize);
-                let (Some((from, later)), Some((to, rest))) = (from, to) else { break };
+                let ((from, later), (to, rest)) = from.zip(to).ok_or(Error::ChunkTooLong)?;
                 (stored, work) = (later, rest);
                 jobs.push((number, &copy.resealer, chunk.index, from, to));
             }
@@ -262,7 +263,8 @@ impl Buffers {
             }
             done.lock().push((number, resealed?));
             Ok(())
-        })?;
+        })
+        .map_err(|error| Error::Image { kind, error })?;
         Ok(done.into_inner())
     }
 }
@@ -332,7 +334,8 @@ pub(crate) fn verify_on_all(
         storage.read(found.payload.base.saturating_add(first.stored_offset), stored).map_err(Error::Read)?;
         let mut jobs = Vec::with_capacity(batch.len());
         for chunk in batch {
-            let Some((mine, rest)) = stored.split_at_mut_checked(chunk.stored_len as usize) else { break };
+            let (mine, rest) =
+                stored.split_at_mut_checked(chunk.stored_len as usize).ok_or(Error::ChunkTooLong)?;
             stored = rest;
             jobs.push((chunk, mine));
         }

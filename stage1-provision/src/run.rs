@@ -211,7 +211,8 @@ impl<'r, 'b, H: Hardware> Run<'r, 'b, H> {
     }
 
     fn self_test(&mut self) -> Result<(), Error> {
-        self_test::run(self.board, &mut self.entropy)?;
+        let tested = self_test::run(self.board, &mut self.entropy)?;
+        self.tell.tested(self.board, &tested);
         let random = Random::start(
             &mut self.entropy,
             self.board.devices,

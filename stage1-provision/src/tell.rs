@@ -19,6 +19,7 @@ use crate::Error;
 use crate::hardware::{Board, Hardware};
 use crate::machine::{Entry, Operation, Step};
 use crate::run::End;
+use crate::self_test::Tested;
 
 /// How long one question may take.
 const PATIENCE: Patience = Patience { give_up: 60, again: 1 };
@@ -30,7 +31,7 @@ pub(crate) struct Teller<'r> {
     /// The step under way, and the counter when it began.
     step: Step,
     began: u64,
-    /// Bytes that it has converted.
+    /// Bytes that it has converted, or tested.
     bytes: u64,
 }
 
@@ -76,7 +77,21 @@ impl<'r> Teller<'r> {
         self.stamp(board.clock.now());
     }
 
-    /// Counts bytes that the step has converted.
+    /// Records what the self-test has looked at.
+    pub(crate) fn tested<H: Hardware>(&mut self, board: &mut Board<'_, H>, tested: &Tested) {
+        let Tested { known_answers, memory, flash, samples } = tested;
+        self.converted(*memory);
+        line(
+            board.console,
+            format_args!(
+                "tested: timer, {known_answers} known answers, {memory} bytes of memory, flash of {} bytes in blocks of \
+                 {}, {samples} samples of entropy",
+                flash.size, flash.erase_block,
+            ),
+        );
+    }
+
+    /// Counts bytes that the step has converted or tested.
     pub(crate) fn converted(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
     }

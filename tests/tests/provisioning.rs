@@ -89,9 +89,16 @@ fn a_blank_die_becomes_a_closed_device_that_boots_again() {
     let steps: Vec<&str> = run.record.steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(steps, Step::ALL.map(Step::name));
     assert!(run.record.steps.iter().all(|step| step.end_ms.is_some()), "{:?}", run.record);
-    let converted: u64 = run.record.steps.iter().map(|step| step.bytes).sum();
-    let plain: usize = factory.package.plaintexts.iter().map(|(_, plain)| plain.len()).sum();
-    assert!(converted as usize > plain, "{converted} bytes re-keyed, of {plain} and a second copy of stage2");
+    let [tested, rest @ ..] = &run.record.steps[..] else { panic!("no steps") };
+    assert!(tested.bytes >= 1 << 20, "the self-test went through {} bytes of memory", tested.bytes);
+    let words =
+        ["tested: timer", "6 known answers", "memory", "flash of 67108864 bytes", "1024 samples of entropy"];
+    assert!(words.iter().all(|words| run.console.contains(words)), "{}", run.console);
+    let converted: u64 = rest.iter().map(|step| step.bytes).sum();
+    let plain: u64 = factory.package.plaintexts.iter().map(|(_, plain)| plain.len() as u64).sum();
+    assert!(converted > plain, "{converted} bytes re-keyed, of {plain} and a second copy of stage2");
+    let held = release::audit::rekeyed_bytes(&die.files).unwrap();
+    assert!(held > plain, "{held} bytes are under keys of its own, of {plain} and a second copy of stage2");
 
     assert_identity(&factory, &die, &run);
     assert_station_learns_nothing(&factory.package, &die, &run.transcript);

@@ -3,13 +3,13 @@
 use boot_crypto::{Drbg, EcKey, GcmKey, Key, equal, es256_verify, hkdf_sha256, sha256};
 use fail_code::FailCode;
 
-/// Runs every known-answer test.
+/// Runs every known-answer test, and returns how many there are.
 ///
 /// # Errors
 /// [`FailCode::SelfTestCrypto`]: at least one answer is wrong.
-pub fn check() -> Result<(), FailCode> {
+pub fn check() -> Result<usize, FailCode> {
     let all = [digest(), derivation(), encryption(), signature(), agreement(), generator()];
-    if all.into_iter().all(|right| right) { Ok(()) } else { Err(FailCode::SelfTestCrypto) }
+    if all.into_iter().all(|right| right) { Ok(all.len()) } else { Err(FailCode::SelfTestCrypto) }
 }
 
 /// FIPS 180-4, the example of one block.
@@ -129,6 +129,6 @@ mod tests {
         assert!(super::signature());
         assert!(super::agreement());
         assert!(super::generator());
-        assert_eq!(super::check(), Ok(()));
+        assert_eq!(super::check(), Ok(6));
     }
 }

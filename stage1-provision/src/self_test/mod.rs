@@ -22,13 +22,29 @@ use crate::random::HealthyEntropy;
 const FLASH: FlashIdentity =
     FlashIdentity { size: FLASH0.size, erase_block: FLASH_BLOCK, write_buffer: FLASH_WRITE_BUFFER };
 
+/// What the tests of a board that passed them all have looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tested {
+    /// Known answers of cryptography.
+    pub(crate) known_answers: usize,
+    /// Bytes of memory that were marched through.
+    pub(crate) memory: u64,
+    /// The flash, as it says itself.
+    pub(crate) flash: FlashIdentity,
+    /// Samples of entropy in the start-up test.
+    pub(crate) samples: usize,
+}
+
 /// Runs every test, and starts the devices that reach memory by DMA. `entropy` goes on from its start-up test.
 ///
 /// # Errors
 /// The first test that failed.
-pub(crate) fn run<H: Hardware>(board: &mut Board<'_, H>, entropy: &mut HealthyEntropy) -> Result<(), Error> {
+pub(crate) fn run<H: Hardware>(
+    board: &mut Board<'_, H>,
+    entropy: &mut HealthyEntropy,
+) -> Result<Tested, Error> {
     timer::check(board.clock, COUNTER_HZ).map_err(Error::SelfTest)?;
-    crypto::check().map_err(Error::SelfTest)?;
+    let known_answers = crypto::check().map_err(Error::SelfTest)?;
     // As much of the heap as all buffers of provisioning take together, which come from there when it is free again.
     let cells = board.working_memory / size_of::<u64>();
     memory::march(&mut vec![0; cells], board.caches).map_err(Error::SelfTest)?;
@@ -36,5 +52,7 @@ pub(crate) fn run<H: Hardware>(board: &mut Board<'_, H>, entropy: &mut HealthyEn
         return Err(Error::SelfTest(FailCode::SelfTestFlash));
     }
     board.devices.start();
-    entropy.start(board.devices).map_err(Error::SelfTest)
+    entropy.start(board.devices).map_err(Error::SelfTest)?;
+    let memory = cells.saturating_mul(size_of::<u64>()) as u64;
+    Ok(Tested { known_answers, memory, flash: FLASH, samples: entropy::STARTUP_SAMPLES })
 }

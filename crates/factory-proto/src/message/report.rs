@@ -70,7 +70,7 @@ pub struct Progress {
     pub phase: Phase,
     /// Time since power-on in microseconds.
     pub micros: u64,
-    /// Bytes that the step has converted so far.
+    /// Bytes that the step has converted so far; of the self-test, bytes of memory that it went through.
     pub bytes: u64,
 }
 
