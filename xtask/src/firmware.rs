@@ -109,7 +109,8 @@ pub fn panic_control() -> Result<()> {
 /// If one does not compile.
 pub fn conformance() -> Result<()> {
     let step = Step::start("building the board's conformance programs");
-    for (name, built) in CONFORMANCE.iter().zip(board_programs(&CONFORMANCE)?) {
+    for name in CONFORMANCE {
+        let built = board_program(name)?;
         fs::copy(&built, workspace::build_dir().join(format!("{name}.elf")))
             .with_context(|| format!("cannot read {}", built.display()))?;
     }
@@ -123,26 +124,20 @@ pub fn conformance() -> Result<()> {
 /// If it does not compile.
 pub fn limit() -> Result<FlatImage> {
     let step = Step::start("building the program that measures the limit");
-    let built = board_programs(&[LIMIT])?;
-    let elf = built.first().context("a program was built")?;
+    let elf = board_program(LIMIT)?;
     let flat = flatten_elf(&fs::read(elf)?).with_context(|| format!("{LIMIT} cannot be made flat"))?;
     step.done(&progress::bytes(flat.bytes.len() as u64));
     Ok(flat)
 }
 
-/// Builds examples of the board, and returns their ELF files.
-fn board_programs(names: &[&str]) -> Result<Vec<PathBuf>> {
+/// Builds an example of the board as its stages are built, and returns its ELF file.
+fn board_program(name: &str) -> Result<PathBuf> {
     let mut command = exec::cargo();
-    command.args(["build", "--package", BOARD_CRATE, "--target", FIRMWARE_TARGET]);
-    for name in names {
-        command.args(["--example", name]);
-    }
+    command.args(["rustc", "--package", BOARD_CRATE, "--example", name, "--target", FIRMWARE_TARGET]);
     command.args(["--profile", FIRMWARE_PROFILE, "--message-format=json-render-diagnostics"]);
-    command.arg("--config").arg(flags(BOARD_CRATE)?);
+    command.arg("--config").arg(flags(BOARD_CRATE)?).arg("--").args(optimised_twice(name));
     let messages = exec::capture(&mut command)?;
-    let messages = String::from_utf8_lossy(&messages);
-    let built = |name: &&str| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
-    names.iter().map(built).collect()
+    executable(&String::from_utf8_lossy(&messages), name).with_context(|| format!("cargo built no {name}"))
 }
 
 /// Builds the programs only to measure them: a stage0 that is too large for its ROM is linked all the same, where
@@ -174,12 +169,14 @@ fn program(package: &'static str, features: &[&str], output: &str) -> Result<Pro
 ///
 /// The panic handler of a stage looks at no message. The compiler finds that out at the end of its own link-time
 /// optimisation, too late to drop the messages and all that formats them. So it hands the optimised program to the
-/// linker as bitcode, and the linker optimises it once more: a sixth of stage2 goes. The payload does print messages,
+/// linker as bitcode, and the linker optimises it once more: a sixth of stage2 goes. It does that at level 2, at which
+/// it puts the bytes of a block together: at a level for size each is decrypted on its own, with half of all
+/// instructions of a boot. The payload does print messages,
 /// and stage0 has none: it is checked for panics as the compiler alone makes it.
 fn optimised_twice(package: &str) -> &'static [&'static str] {
     match package {
         STAGE0 | PAYLOAD => &[],
-        _ => &["-Clinker-plugin-lto", "-Clink-arg=--lto-newpm-passes=lto<Oz>"],
+        _ => &["-Clinker-plugin-lto", "-Clink-arg=--lto-newpm-passes=lto<O2>"],
     }
 }
 
@@ -200,7 +197,7 @@ fn linked(package: &'static str, features: &[&str], link: &[&str], output: &str)
     ]);
     if package == STAGE0 {
         // Its flags differ, and cargo would build every dependency anew at each change between the two.
-        command.arg("--target-dir").arg(workspace::kiln_dir().join("stage0-target"));
+        command.arg("--target-dir").arg(workspace::root().join("target/stage0"));
     }
     command.arg("--message-format=json-render-diagnostics").arg("--config").arg(flags(package)?);
     command.args(features).arg("--").args(optimised_twice(package)).args(link);

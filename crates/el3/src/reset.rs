@@ -30,15 +30,15 @@ kiln_reset:
     b.hs 9f
     cbnz x1, 5f",
     mmu::mmu_on!(),
-    "// Clear all secure RAM, a cache block at a time.
-    mrs x9, dczid_el0
-    and x9, x9, #0xf
-    mov x10, #4
-    lsl x10, x10, x9
+    "// Clear all secure RAM, a cache line at a time. Stores and not `dc zva`, which takes ten times as long where it is
+    // emulated.
     ldr x11, ={secure_ram}
     ldr x12, ={secure_ram_end}
-2:  dc zva, x11
-    add x11, x11, x10
+2:  stp xzr, xzr, [x11]
+    stp xzr, xzr, [x11, #16]
+    stp xzr, xzr, [x11, #32]
+    stp xzr, xzr, [x11, #48]
+    add x11, x11, #64
     cmp x11, x12
     b.lo 2b
     dsb sy
