@@ -1,7 +1,7 @@
 //! A device: a folder with the files of its flash banks and its disk, and what is known of them.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -160,6 +160,22 @@ impl Device {
             |row: &&Row| otp.words().get(row.words()).is_some_and(|words| words.iter().any(|it| *it != 0));
         let rows = Row::ALL.iter().filter(|row| !matches!(row, Row::ChipId | Row::SiliconSecret));
         Ok(rows.filter(burned).count())
+    }
+
+    /// Names the file that keeps the certificate request which the device made last, in PEM.
+    pub fn csr(&self) -> PathBuf {
+        self.folder.join("csr.pem")
+    }
+
+    /// Returns the certificate request that the device made last, in PEM; `None` before it made any.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn csr_pem(&self) -> Result<Option<String>> {
+        match fs::read_to_string(self.csr()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            pem => Ok(Some(pem.with_context(|| format!("cannot read {}", self.csr().display()))?)),
+        }
     }
 
     /// Remembers the lifecycle.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::firmware::Firmware;
-use crate::{debian, initramfs, kernel_image};
+use crate::{debian, digest, initramfs, kernel_image};
 
 /// The command line that Linux gets unless `--cmdline` names another.
 pub const CMDLINE: &str = "earlycon=pl011,0x9000000 console=ttyAMA0";
@@ -26,12 +26,24 @@ pub struct InputArgs {
     #[arg(long, value_name = "FILE")]
     pub dtb: Option<PathBuf>,
     /// Kernel command line; it is signed with the rest. `kiln.then=poweroff|reboot|hotplug|shell` tells the default
-    /// init what to do after its report
-    #[arg(long, value_name = "TEXT", default_value = CMDLINE)]
-    pub cmdline: String,
+    /// init what to do after its report [default: earlycon=pl011,0x9000000 console=ttyAMA0]
+    #[arg(long, value_name = "TEXT")]
+    pub cmdline: Option<String>,
     /// Boot the workspace's own bare-metal payload instead of Linux
     #[arg(long, conflicts_with_all = ["kernel", "initramfs"])]
     pub payload: bool,
+}
+
+impl InputArgs {
+    /// Tells whether anything was chosen.
+    pub fn is_given(&self) -> bool {
+        let files = [&self.kernel, &self.initramfs, &self.dtb];
+        files.iter().any(|file| file.is_some()) || self.cmdline.is_some() || self.payload
+    }
+
+    fn cmdline(&self) -> &str {
+        self.cmdline.as_deref().unwrap_or(CMDLINE)
+    }
 }
 
 /// What a device boots.
@@ -51,6 +63,14 @@ pub struct Input {
     pub dtb: Vec<u8>,
     /// The command line.
     pub cmdline: String,
+}
+
+impl Input {
+    /// Returns the SHA-256 of all that a device boots, in hex.
+    pub fn digest(&self) -> String {
+        let initramfs = self.initramfs.as_deref().unwrap_or_default();
+        digest::of_parts(&[&self.kernel, initramfs, &self.dtb, self.cmdline.as_bytes()])
+    }
 }
 
 /// The kinds of system that prove by a token that they were reached.
@@ -120,7 +140,7 @@ pub fn gather(args: &InputArgs, firmware: &Firmware, token: &str) -> Result<Inpu
         kernel,
         initramfs: Some(initramfs),
         dtb,
-        cmdline: args.cmdline.clone(),
+        cmdline: args.cmdline().into(),
     })
 }
 
@@ -138,7 +158,7 @@ fn payload(
         kernel: firmware.payload.flat.bytes.clone(),
         initramfs: None,
         dtb,
-        cmdline: format!("{} kiln.token={token}", args.cmdline),
+        cmdline: format!("{} kiln.token={token}", args.cmdline()),
     }
 }
 

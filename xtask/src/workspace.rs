@@ -15,10 +15,11 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-/// Returns the folder that holds all that `cargo xtask` makes and fetches; deleting it loses nothing that
-/// cannot be made again, except devices and the keys of the demonstration factory.
+/// Returns the folder that holds all that `cargo xtask` makes and fetches: `target/kiln`, or what `KILN_DIR` names.
+/// Deleting it loses nothing that cannot be made again, except devices and the keys of the demonstration factory.
 pub fn kiln_dir() -> PathBuf {
-    root().join("target/kiln")
+    let named = std::env::var_os("KILN_DIR").and_then(|named| std::path::absolute(named).ok());
+    named.unwrap_or_else(|| root().join("target/kiln"))
 }
 
 /// Returns the folder of the built firmware: ELF files, flat binaries, the device tree.

@@ -24,7 +24,7 @@ pub struct Step {
     pub end_ms: Option<u64>,
     /// How long it took by the device's own counter, in microseconds.
     pub device_us: Option<u64>,
-    /// Bytes that it converted.
+    /// Bytes that it converted; of the self-test, bytes of memory that it went through.
     pub bytes: u64,
 }
 
@@ -81,7 +81,7 @@ pub struct Refused {
 
 impl Refused {
     /// Makes a refusal of the station's own.
-    pub(crate) fn new(code: FailCode, text: impl Into<String>) -> Self {
+    pub fn new(code: FailCode, text: impl Into<String>) -> Self {
         Self { code: code.number(), text: text.into() }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use memory_map::qemu_virt as board;
 
-use super::{Flash, random};
+use super::{CORES, Flash, MEMORY_MIB, random};
 use crate::device::{self, Device, Facts};
 use crate::images::DevelopmentDie;
 use crate::progress::{self, Step};
@@ -85,8 +85,8 @@ impl Flash {
             origin: input.origin,
             token,
             cmdline: input.cmdline,
-            memory_mib: self.memory,
-            cores: self.cores,
+            memory_mib: self.memory.unwrap_or(MEMORY_MIB),
+            cores: self.cores.unwrap_or(CORES),
             package: None,
         };
         let device = Device::write(&self.device, &storage, facts)?;

@@ -21,11 +21,11 @@ use super::package::{self, Prepared};
 use super::provision::{self, Provisioned};
 use super::report::{FlashReport, Step};
 use super::service::Service;
-use super::{Flash, outcome};
+use super::{CORES, Flash, MEMORY_MIB, outcome};
 use crate::device::{self, Device, Facts};
 use crate::progress::{self, Step as Shown};
 use crate::tools::{self, Tool};
-use crate::{digest, firmware, workspace};
+use crate::{digest, firmware, input, workspace};
 
 /// What there is under the name of the device.
 enum Found {
@@ -123,11 +123,42 @@ impl Story<'_> {
     fn carry_on(&mut self, device: Device, name: &str) -> Result<(Device, Prepared)> {
         tools::prepare(&[Tool::Qemu, Tool::Setpriv])?;
         let lifecycle = device.fused_lifecycle()?.name();
-        eprintln!("  note `{}` is a {lifecycle} die on its way: it goes on where it was", self.flash.device);
         let package = package::read(&workspace::factory_dir(), name).with_context(|| {
             format!("the package that `{}` was made from is gone; `--new` makes another", self.flash.device)
         })?;
+        if let Some(other) = self.asks_for_another(&device, &package)? {
+            bail!(
+                "`{name}` is a {lifecycle} die on its way, with a package that boots {origin} with `{cmdline}`, {memory} \
+                 MiB of DRAM and {cores} cores; this command asks for {other}\n\
+                 `cargo xtask flash{option}` without it takes the die to its end; `--new` throws the die away and takes another",
+                name = self.flash.device,
+                origin = package.notes.origin,
+                cmdline = package.notes.cmdline,
+                memory = device.facts.memory_mib,
+                cores = device.facts.cores,
+                option = self.flash.option(),
+            );
+        }
+        eprintln!("  note `{}` is a {lifecycle} die on its way: it goes on where it was", self.flash.device);
         Ok((device, package))
+    }
+
+    /// Names what the command asks for and the device on its way will not be.
+    fn asks_for_another(&self, device: &Device, package: &Prepared) -> Result<Option<&'static str>> {
+        let flash = self.flash;
+        let differs = |given: Option<u32>, is: u32| given.is_some_and(|given| given != is);
+        if differs(flash.memory, device.facts.memory_mib) {
+            return Ok(Some("another amount of DRAM"));
+        }
+        if differs(flash.cores, device.facts.cores) {
+            return Ok(Some("another number of cores"));
+        }
+        if !flash.input.is_given() {
+            return Ok(None);
+        }
+        tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler])?;
+        let input = input::gather(&flash.input, &firmware::build()?, &package.notes.token)?;
+        Ok((input.digest() != package.notes.input).then_some("another system or command line"))
     }
 
     /// Provisions the device and boots it for good.
@@ -165,12 +196,11 @@ impl Story<'_> {
                 end_ms: offset + step.end_ms.unwrap_or(step.start_ms),
             });
         }
-        let rekeyed = |step: &&station::Step| ["re-key", "replace"].contains(&step.name.as_str());
-        report.rekeyed_bytes = provisioned.record.steps.iter().filter(rekeyed).map(|step| step.bytes).sum();
+        report.rekeyed_bytes = release::audit::rekeyed_bytes(&device.files())?;
         report.lifecycle = Some(closed.name().into());
         report.fuse_rows_burned = device.fuse_rows_burned()?;
-        report.authority = service.lot()?;
-        report.csr_pem = identity::csr_pem(&provisioned.transcript)?;
+        report.authority = Some(service.lot()?);
+        report.csr_pem = device.csr_pem()?;
         report.certificate_chain_pem = identity::certificate_chain_pem(&device.files())?;
         report.code = provisioned.boot.code.clone().or_else(|| provisioned.record.code.clone());
         let refused = report.code.is_some();
@@ -238,8 +268,8 @@ pub(crate) fn facts(flash: &Flash, package: &Prepared) -> Facts {
         origin: package.notes.origin.clone(),
         token: package.notes.token.clone(),
         cmdline: package.notes.cmdline.clone(),
-        memory_mib: flash.memory,
-        cores: flash.cores,
+        memory_mib: flash.memory.unwrap_or(MEMORY_MIB),
+        cores: flash.cores.unwrap_or(CORES),
         package: Some(package.name.clone()),
     }
 }

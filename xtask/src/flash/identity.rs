@@ -1,29 +1,56 @@
 //! A device's identity: the certificate request that it sent, and the certificates that it keeps.
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, anyhow};
 use boot_info::closing::ClosingState;
-use factory_proto::Trust;
 use factory_proto::authority::UntrustedCsr;
 use factory_proto::device::verify_release;
+use factory_proto::{Message, Trust};
+use fail_code::FailCode;
 use lifecycle::{Fuses, RootSlot};
 use memory_map::qemu_virt::{BOARD, CERTIFICATES, CLOSING_STATE};
 use pem_rfc7468::LineEnding;
 use release::{DeviceFiles, certificate_pem};
 use sealed_image::{Es256, Root};
-use station::{Transcript, Way};
+use station::{Authorise, Failure, Refused, Transcript, Way};
 
 /// Returns the last certificate request that a station has relayed, in PEM; `None` if there was none.
 ///
 /// # Errors
 /// None in practice; writing PEM is fallible.
 pub fn csr_pem(transcript: &Transcript) -> Result<Option<String>> {
-    let questions = transcript.seen.iter().rev().filter(|seen| seen.way == Way::ToAuthority);
-    let csr = questions.filter_map(|seen| UntrustedCsr::parse(&seen.bytes).ok()).next();
-    let pem = csr.map(|csr| {
-        pem_rfc7468::encode_string("CERTIFICATE REQUEST", LineEnding::LF, csr.untrusted_der())
-            .map_err(|error| anyhow!("the certificate request cannot be written as PEM: {error}"))
-    });
-    pem.transpose()
+    let mut questions = transcript.seen.iter().rev().filter(|seen| seen.way == Way::ToAuthority);
+    questions.find_map(|seen| pem_of(&seen.bytes).transpose()).transpose()
+}
+
+/// Returns the certificate request in a message to the authority; `None` if it is another message.
+fn pem_of(untrusted: &[u8]) -> Result<Option<String>> {
+    let Ok(csr) = UntrustedCsr::parse(untrusted) else { return Ok(None) };
+    let pem = pem_rfc7468::encode_string("CERTIFICATE REQUEST", LineEnding::LF, csr.untrusted_der());
+    pem.map(Some).map_err(|error| anyhow!("the certificate request cannot be written as PEM: {error}"))
+}
+
+/// The way to an authority, and a file that keeps the last certificate request which went there: once it is answered, a
+/// device that is cut off sends it no more.
+pub(super) struct KeepsCsr<'a> {
+    /// The way.
+    pub(super) authority: &'a dyn Authorise,
+    /// The file, in PEM.
+    pub(super) file: PathBuf,
+}
+
+impl Authorise for KeepsCsr<'_> {
+    fn ask(&self, question: Message, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        if let (Message::Csr, Ok(Some(pem))) = (question, pem_of(body)) {
+            fs::write(&self.file, pem).map_err(|error| {
+                let why = format!("cannot write {}: {error}", self.file.display());
+                Failure::NotNow(Refused::new(FailCode::StorageFailed, why))
+            })?;
+        }
+        self.authority.ask(question, body)
+    }
 }
 
 /// Reads back the certificates that a closed device keeps, leaf first, in PEM, and verifies the authority's signature

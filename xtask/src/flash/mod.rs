@@ -19,7 +19,7 @@ use clap::Args;
 
 pub use report::{FlashReport, Lot, Protection, Step};
 
-use crate::input::{CMDLINE, InputArgs};
+use crate::input::InputArgs;
 use crate::workspace::DEFAULT_DEVICE;
 
 /// Takes a device through its factory: from a blank die to a closed device that boots Linux.
@@ -57,12 +57,12 @@ pub struct Flash {
     /// With --authority: the lot to provision for
     #[arg(long, value_name = "LOT", requires = "authority")]
     lot: Option<String>,
-    /// DRAM in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=8192))]
-    memory: u32,
-    /// Number of cores
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
-    cores: u32,
+    /// DRAM in MiB [default: 512]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..=8192))]
+    memory: Option<u32>,
+    /// Number of cores [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    cores: Option<u32>,
     /// Write what happened to FILE as JSON, and a picture of the timeline next to it
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -71,19 +71,24 @@ pub struct Flash {
     timeout: u64,
 }
 
+/// DRAM in MiB unless `--memory` says otherwise.
+const MEMORY_MIB: u32 = 512;
+/// Number of cores unless `--cores` says otherwise.
+const CORES: u32 = 2;
+
 impl Default for Flash {
     fn default() -> Self {
         Self {
             device: DEFAULT_DEVICE.into(),
             new: false,
             development: false,
-            input: InputArgs { cmdline: CMDLINE.into(), ..InputArgs::default() },
+            input: InputArgs::default(),
             quota: None,
             authority: None,
             credentials: None,
             lot: None,
-            memory: 512,
-            cores: 2,
+            memory: None,
+            cores: None,
             report: None,
             timeout: 120,
         }
@@ -101,7 +106,7 @@ impl Flash {
 
     /// Makes what a measurement needs: devices of so many cores, from a lot with this quota.
     pub(crate) fn to_measure(cores: u32, quota: u32) -> Self {
-        Self { cores, quota: Some(quota), ..Self::default() }
+        Self { cores: Some(cores), quota: Some(quota), ..Self::default() }
     }
 
     /// Returns the option that names this device, for the commands that a person may type next.

@@ -7,7 +7,7 @@ use emulator::{End, Picture, TimelineEntry};
 
 use super::package::Prepared;
 use super::provision::Provisioned;
-use super::report::{FlashReport, Lot, Protection};
+use super::report::{FlashReport, Protection};
 use crate::{boot_report, progress};
 
 /// Says what became of the device.
@@ -20,8 +20,7 @@ pub(super) fn summary(report: &FlashReport, provisioned: &Provisioned, package: 
     line("lifecycle", report.lifecycle.clone().unwrap_or_default());
     line("package", package.id());
     if let Some(lot) = &report.authority {
-        let Lot { lot, quota, issued, closed } = lot;
-        line("lot", format!("{lot}: {issued} of {quota} issued, {closed} closed"));
+        line("lot", lot.to_string());
     }
     if report.rekeyed_bytes > 0 {
         line(
@@ -49,8 +48,8 @@ pub(super) fn summary(report: &FlashReport, provisioned: &Provisioned, package: 
 pub(super) fn next(option: &str, done: bool) -> String {
     if !done {
         return progress::commands(&[
-            (&format!("flash{option}"), "tries again, from where it was"),
-            (&format!("flash{option} --new"), "takes a new die"),
+            (&format!("flash{option}"), "goes on from where it was, once the cause is mended"),
+            (&format!("flash{option} --new"), "takes a new die, where this one is scrap"),
         ]);
     }
     progress::commands(&[

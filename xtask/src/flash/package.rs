@@ -10,7 +10,6 @@ use release::{
     Compression, ContentKey, Identity, OsParts, Owner, OwnerKeys, PackageParts, PackageRelease, hex,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::random;
 use crate::digest;
@@ -34,6 +33,8 @@ pub(crate) struct Notes {
     pub(crate) token: String,
     /// The signed kernel command line.
     pub(crate) cmdline: String,
+    /// The digest of all that it boots.
+    pub(crate) input: String,
 }
 
 /// A package and what belongs to it.
@@ -109,6 +110,7 @@ pub(crate) fn make(
         rollback_index: ROLLBACK_INDEX,
     };
     let notes = Notes {
+        input: input.digest(),
         system: input.system,
         origin: input.origin,
         remark: input.remark,
@@ -154,22 +156,15 @@ fn summary(package: &Prepared) -> String {
 }
 
 fn fingerprint(owner: &Owner, firmware: &Firmware, input: &Input) -> String {
-    let parts: [&[u8]; 8] = [
+    let mut digest = digest::of_parts(&[
         &owner.root_digest(),
         &firmware.stage1.flat.bytes,
         &firmware.stage2.flat.bytes,
-        &input.kernel,
-        input.initramfs.as_deref().unwrap_or_default(),
-        &input.dtb,
-        input.cmdline.as_bytes(),
+        input.digest().as_bytes(),
         env!("CARGO_PKG_VERSION").as_bytes(),
-    ];
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part);
-    }
-    digest::hex(&digest.finalize()[..8])
+    ]);
+    digest.truncate(16);
+    digest
 }
 
 /// Reads a package that was made before.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use emulator::{Machine, Report};
-use station::{Authorise, Event, Patience, Record, Transcript};
+use station::{Authorise, Event, Patience, Record};
 
+use super::identity::KeepsCsr;
 use crate::attended::{STATION_LATE, attend};
 use crate::device::Device;
 use crate::progress::{self, Step as Shown};
@@ -16,8 +17,6 @@ use crate::progress::{self, Step as Shown};
 pub(crate) struct Provisioned {
     /// What the station knows.
     pub(crate) record: Record,
-    /// What the station saw.
-    pub(crate) transcript: Transcript,
     /// The boot that came last.
     pub(crate) boot: Report,
     /// When that boot began, since just before the emulator's process was made.
@@ -42,14 +41,15 @@ pub(crate) fn run(
     let patience = Patience { device: within, ..Patience::default() };
     let watch = |_: &str, event: &Event| watch(event);
     let expectation = device.expectation().within(within).through_resets();
-    let attended = attend(&mut machine, &device.name(), authority, patience, &watch, |machine| {
+    let way = KeepsCsr { authority, file: device.csr() };
+    let attended = attend(&mut machine, &device.name(), &way, patience, &watch, |machine| {
         machine.observe(&expectation)
     })?;
     let resets = machine.resets();
     let last_reset = resets.last().copied().unwrap_or_default();
     let powered_on = machine.reset_at();
-    let (record, transcript) = (attended.record, attended.transcript);
-    Ok(Provisioned { record, transcript, boot: attended.seen?, last_reset, powered_on, resets: resets.len() })
+    let record = attended.record;
+    Ok(Provisioned { record, boot: attended.seen?, last_reset, powered_on, resets: resets.len() })
 }
 
 /// The steps as a person sees them, one after the other.

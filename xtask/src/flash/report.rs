@@ -1,6 +1,7 @@
 //! What happened to a device in its factory, for machines; and as a picture.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -25,13 +26,13 @@ pub struct FlashReport {
     pub protections: BTreeMap<String, Protection>,
     /// What was done, by the host and by the device, in milliseconds since the command began.
     pub steps: Vec<Step>,
-    /// What the authority counts.
+    /// What the authority counts; of one that `--authority` names, the name of the lot alone.
     pub authority: Option<Lot>,
-    /// Bytes of plaintext that the device encrypted anew for itself, each copy counted.
+    /// Bytes of plaintext that lie on the device under keys of its own, as it encrypted them anew, each copy counted.
     pub rekeyed_bytes: u64,
     /// Fuse rows that were burned after fabrication, locks included.
     pub fuse_rows_burned: usize,
-    /// The certificate request that the device made.
+    /// The certificate request that the device made last.
     pub csr_pem: Option<String>,
     /// The device's certificate and its issuers, as the device stored them, leaf first.
     pub certificate_chain_pem: Option<String>,
@@ -101,12 +102,24 @@ pub struct Step {
 pub struct Lot {
     /// Its name.
     pub lot: String,
-    /// How many devices it may make.
-    pub quota: u64,
+    /// How many devices it may make. This and the other counts are null where only the authority's own people can ask.
+    pub quota: Option<u64>,
     /// How many installs were given out.
-    pub issued: u64,
+    pub issued: Option<u64>,
     /// How many of them are closed devices.
-    pub closed: u64,
+    pub closed: Option<u64>,
+}
+
+impl fmt::Display for Lot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lot)?;
+        match (self.quota, self.issued, self.closed) {
+            (Some(quota), Some(issued), Some(closed)) => {
+                write!(f, ": {issued} of {quota} issued, {closed} closed")
+            }
+            _ => f.write_str(", counted by its authority"),
+        }
+    }
 }
 
 /// What only code keeps on QEMU `virt`.

@@ -46,10 +46,8 @@ impl Service {
         make_lot(&local, &factory, &lot, package, flash.quota)?;
         let way = Authority::new(&local.url(), &lot, &local.issue_station("xtask")?)?;
         let service = Self { way, lot, local: Some(local) };
-        let counts = service.lot()?.context("the lot that was just made")?;
-        let Lot { lot, quota, issued, closed } = counts;
         let url = service.local.as_ref().map(LocalAuthority::url).unwrap_or_default();
-        step.done(&format!("{url}, lot {lot}: {issued} of {quota} issued, {closed} closed"));
+        step.done(&format!("{url}, lot {}", service.lot()?));
         Ok(service)
     }
 
@@ -58,19 +56,19 @@ impl Service {
         &self.way
     }
 
-    /// Returns what the authority counts; `None` if it is somebody else's.
+    /// Returns the lot, with what the authority counts unless it is somebody else's.
     ///
     /// # Errors
     /// Those of its database.
-    pub(crate) fn lot(&self) -> Result<Option<Lot>> {
-        let Some(local) = &self.local else { return Ok(None) };
-        let info = local.lot(&self.lot)?;
-        Ok(info.map(|info| Lot {
-            lot: info.name,
-            quota: info.quota.into(),
-            issued: info.issued.into(),
-            closed: info.closed.into(),
-        }))
+    pub(crate) fn lot(&self) -> Result<Lot> {
+        let info = self.local.as_ref().map(|local| local.lot(&self.lot)).transpose()?.flatten();
+        let info = info.as_ref();
+        Ok(Lot {
+            lot: self.lot.clone(),
+            quota: info.map(|info| info.quota.into()),
+            issued: info.map(|info| info.issued.into()),
+            closed: info.map(|info| info.closed.into()),
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::{DeviceFiles, Error, files};
 use memory_map::{Region, qemu_virt};
 use sealed_image::host::Inspected;
-use sealed_image::{Header, MAX_METADATA, PAYLOAD_ALIGN};
-use std::path::Path;
+use sealed_image::{Header, Kind, MAX_METADATA, PAYLOAD_ALIGN};
+use std::path::{Path, PathBuf};
 
 /// Length of a block of the cipher, in bytes.
 const BLOCK: usize = 16;
@@ -30,6 +30,19 @@ pub struct Payload {
     pub bytes: Vec<u8>,
 }
 
+/// An image that a device holds.
+struct Image {
+    /// The place and the kind.
+    name: String,
+    kind: Kind,
+    /// Length of its payload in the clear, in bytes.
+    plain_bytes: u64,
+    /// Where its payload starts in its file, in bytes.
+    start: u64,
+    /// Length of its payload there, in bytes.
+    stored_bytes: u64,
+}
+
 /// Returns the payload of every image in the boot slots, the OS slots and the secrets of a device. Places that hold
 /// none are left out; the package is not looked at, which is the factory's and not the device's.
 ///
@@ -37,18 +50,46 @@ pub struct Payload {
 /// Files that cannot be read; a place that holds something else than images.
 pub fn payloads(device: &DeviceFiles) -> Result<Vec<Payload>, Error> {
     let mut all = Vec::new();
-    for (name, region) in FLASH0 {
-        let start = region.base - qemu_virt::FLASH0.base;
-        add(&mut all, name, &device.flash0(), Region::new(start, region.size))?;
-    }
-    for (name, region) in DISK {
-        add(&mut all, name, &device.disk(), region)?;
+    for (name, path, region) in places(device) {
+        for image in images(name, &path, region)? {
+            let bytes = files::read_at(&path, image.start, image.stored_bytes)?;
+            all.push(Payload { name: image.name, bytes });
+        }
     }
     Ok(all)
 }
 
-/// Adds the payloads of the images in a region of a file. Reads no more than they take.
-fn add(all: &mut Vec<Payload>, place: &str, path: &Path, region: Region) -> Result<(), Error> {
+/// Counts the bytes of plaintext that a device holds under keys of its own, each copy counted. The provisioning stage is
+/// not among them: its key is known to whoever pre-provisioned the die. A place that the device was writing when it was
+/// cut off counts nothing.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn rekeyed_bytes(device: &DeviceFiles) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for (name, path, region) in places(device) {
+        match images(name, &path, region) {
+            Err(Error::Image { .. } | Error::SlotTruncated { .. }) => {}
+            images => {
+                let own = images?.into_iter().filter(|image| image.kind != Kind::Stage1);
+                bytes += own.map(|image| image.plain_bytes).sum::<u64>();
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// Lists where a device keeps what it sealed for itself: name, file and where in it.
+fn places(device: &DeviceFiles) -> impl Iterator<Item = (&'static str, PathBuf, Region)> {
+    let (flash0, disk) = (device.flash0(), device.disk());
+    let in_file = |region: Region| Region::new(region.base - qemu_virt::FLASH0.base, region.size);
+    let flash0 = FLASH0.map(|(name, region)| (name, flash0.clone(), in_file(region)));
+    flash0.into_iter().chain(DISK.map(|(name, region)| (name, disk.clone(), region)))
+}
+
+/// Lists the images in a region of a file.
+fn images(place: &str, path: &Path, region: Region) -> Result<Vec<Image>, Error> {
+    let mut all = Vec::new();
     let mut at = region.base;
     while at < region.end() {
         let offset = at - region.base;
@@ -62,12 +103,16 @@ fn add(all: &mut Vec<Payload>, place: &str, path: &Path, region: Region) -> Resu
         if !region.contains(at, image.image_len) {
             return Err(Error::SlotTruncated { offset });
         }
-        let start = at + u64::from(header.payload_offset);
-        let bytes = files::read_at(path, start, header.payload_len)?;
-        all.push(Payload { name: format!("{} in {place}", image.manifest.kind.name()), bytes });
+        all.push(Image {
+            name: format!("{} in {place}", image.manifest.kind.name()),
+            kind: image.manifest.kind,
+            plain_bytes: image.manifest.plain_size,
+            start: at + u64::from(header.payload_offset),
+            stored_bytes: header.payload_len,
+        });
         at += image.image_len.next_multiple_of(u64::from(PAYLOAD_ALIGN));
     }
-    Ok(())
+    Ok(all)
 }
 
 /// What a comparison of ciphertext came to.

@@ -6,5 +6,5 @@
 mod blocks;
 mod leaks;
 
-pub use blocks::{BlockComparison, Payload, compare_blocks, payloads};
+pub use blocks::{BlockComparison, Payload, compare_blocks, payloads, rekeyed_bytes};
 pub use leaks::{Finding, Form, LeakScan};
