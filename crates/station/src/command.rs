@@ -21,7 +21,7 @@ pub struct Station {
     /// may be given
     #[arg(long = "device", value_name = "NAME=LINK", required = true)]
     devices: Vec<String>,
-    /// Address of the authority, such as https://authority.example:8443
+    /// Address of the authority, such as `https://authority.example:8443`
     #[arg(long, value_name = "URL")]
     authority: String,
     /// The lot that this station works for
