@@ -20,7 +20,7 @@ use memory_map::Region;
 use sealed_image::{Chunk, Kind, Manifest, Opened, Opener, Resealed, Resealer, Tally};
 use spin::Mutex;
 use store::ALIGN;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::hardware::{Board, Hardware};
@@ -231,7 +231,7 @@ impl Buffers {
         Ok(sealed)
     }
 
-    /// Seals every chunk of a batch for each copy, on all cores. Returns with each the number of its copy.
+    /// Opens every chunk of a batch once and seals it for each copy, on all cores. Returns with each the number of its copy.
     fn reseal(
         &mut self,
         cores: &mut impl Cores,
@@ -239,29 +239,38 @@ impl Buffers {
         batch: &[Chunk],
         kind: Kind,
     ) -> Result<Vec<(usize, Resealed)>, Error> {
-        let mut jobs = Vec::with_capacity(batch.len().saturating_mul(copies.len()));
-        for ((number, copy), work) in copies.iter().enumerate().zip(&mut self.work) {
-            let (mut stored, mut work) = (self.stored.as_slice(), work.as_mut_slice());
-            for chunk in batch {
-                let from = stored.split_at_checked(chunk.stored_len as usize);
-                let to = work.split_at_mut_checked(chunk.plain_len as usize);
-                let ((from, later), (to, rest)) = from.zip(to).ok_or(Error::ChunkTooLong)?;
-                (stored, work) = (later, rest);
-                jobs.push((number, &copy.resealer, chunk.index, from, to));
+        let mut stored = self.stored.as_slice();
+        let mut works: Vec<&mut [u8]> = self.work.iter_mut().map(|work| work.as_mut_slice()).collect();
+        let mut jobs = Vec::with_capacity(batch.len());
+        for chunk in batch {
+            let from = stored.split_at_checked(chunk.stored_len as usize);
+            let (from, later) = from.ok_or(Error::ChunkTooLong)?;
+            stored = later;
+            let mut places = Vec::with_capacity(works.len());
+            for work in &mut works {
+                let to = core::mem::take(work).split_at_mut_checked(chunk.plain_len as usize);
+                let (to, rest) = to.ok_or(Error::ChunkTooLong)?;
+                *work = rest;
+                places.push(to);
             }
+            jobs.push((chunk.index, from, places));
         }
-        let done = Mutex::new(Vec::with_capacity(jobs.len()));
-        share(cores, jobs, |(number, resealer, index, stored, work)| {
-            let resealed = if resealer.in_place() {
-                work.copy_from_slice(stored);
-                resealer.reseal(index, work)
+        let done = Mutex::new(Vec::with_capacity(jobs.len().saturating_mul(copies.len())));
+        share(cores, jobs, |(index, stored, places)| {
+            let mut pairs = copies.iter().zip(places);
+            let Some((copy, place)) = pairs.next() else { return Ok(()) };
+            let open = if copy.resealer.in_place() {
+                place.copy_from_slice(stored);
+                copy.resealer.open(index, place)?
             } else {
-                resealer.reseal_into(index, &mut Zeroizing::new(stored.to_vec()), work)
+                copy.resealer.open_into(index, &mut Zeroizing::new(stored.to_vec()), place)?
             };
-            if resealed.is_err() {
-                work.zeroize();
+            for (number, (copy, place)) in (1..).zip(pairs) {
+                let sealed = open.seal_copy(&copy.resealer, place)?;
+                done.lock().push((number, sealed));
             }
-            done.lock().push((number, resealed?));
+            let sealed = open.seal()?;
+            done.lock().push((0, sealed));
             Ok(())
         })
         .map_err(|error| Error::Image { kind, error })?;

@@ -9,6 +9,7 @@ use emulator::{Expectation, MachineConfig, Outcome};
 use lifecycle::{Fuses, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt as board;
 use release::DeviceFiles;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use crate::input::System;
@@ -123,12 +124,10 @@ impl Device {
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
         make(new.path(), &mut facts)?;
         facts.write(new.path())?;
-        // A folder cannot replace one that holds files, so the old one steps aside first.
-        let old = tempfile::Builder::new().prefix(".old-").tempdir_in(parent)?;
-        if folder.exists() {
-            fs::rename(&folder, old.path().join("device"))?;
-        }
-        fs::rename(new.path(), &folder)?;
+        // The old one goes with the temporary folder, whose name it has then.
+        let how = if folder.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        renameat_with(CWD, new.path(), CWD, &folder, how)
+            .with_context(|| format!("cannot put a device at {}", folder.display()))?;
         Ok(Self { folder, facts })
     }
 

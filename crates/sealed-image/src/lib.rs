@@ -40,6 +40,6 @@ pub use manifest::{MAX_CHUNK, MAX_NAME, MIN_CHUNK, Manifest};
 pub use message::{MessagePolicy, verify_message};
 pub use opener::{Chunk, Opened, Opener, Tally};
 pub use package::{MAX_PACKAGE_OBJECTS, MAX_RELEASE, Package, PackageObject};
-pub use reseal::{Fresh, Resealed, Resealer};
+pub use reseal::{Fresh, OpenChunk, Resealed, Resealer};
 pub use sealing::Compression;
 pub use table::ENTRY_BYTES;

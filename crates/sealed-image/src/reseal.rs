@@ -1,8 +1,8 @@
 //! From one sealing to another, on the device: the copy that a package brought becomes the copy of a place.
 //!
 //! The facts, their signatures and the digests of the chunks stay as they are; the sealing record and the tags are
-//! new. A chunk is opened and sealed again in one call, so that its plaintext exists in the caller's buffer only
-//! while the call runs, and what is sealed is what was signed.
+//! new. A chunk is opened once, for as many copies as there are: an [`OpenChunk`] holds on to the buffer with its
+//! plaintext, so that what is sealed is what was signed, and wipes it unless it is sealed.
 
 use crate::header::{HEADER_BYTES, Header};
 use crate::opener::{Chunk, Opened, Opener, Tally, chunk_aad, chunk_nonce};
@@ -10,6 +10,7 @@ use crate::sealing::{SEALING_BYTES, seal_record};
 use crate::table::ENTRY_BYTES;
 use crate::{Compression, Error, VerifiedImage};
 use boot_crypto::{AES_GCM_TAG_BYTES, Digest, GcmKey, Key, Sha256};
+use zeroize::Zeroize;
 
 /// What makes a sealing unlike every other. Both are random and are used for one copy only: a copy that was begun
 /// anew, after a power cut for instance, gets new ones.
@@ -87,28 +88,32 @@ impl<'a> Resealer<'a> {
         self.opener.chunks()
     }
 
-    /// Tells whether every chunk is stored in its plain length, so that [`Resealer::reseal`] takes it.
+    /// Tells whether every chunk is stored in its plain length, so that [`Resealer::open`] takes it.
     pub const fn in_place(&self) -> bool {
         self.opener.in_place()
     }
 
-    /// Opens a chunk and seals it again, in place.
+    /// Opens a chunk in place.
     ///
     /// # Errors
     /// As [`Opener::open_chunk`].
-    pub fn reseal(&self, index: u32, stored: &mut [u8]) -> Result<Resealed, Error> {
+    pub fn open<'b>(&self, index: u32, stored: &'b mut [u8]) -> Result<OpenChunk<'_, 'a, 'b>, Error> {
         let tally = self.opener.open_chunk(index, stored)?;
-        self.seal(index, tally, stored)
+        Ok(OpenChunk { resealer: self, index, tally, plain: stored })
     }
 
-    /// Opens a chunk that may be compressed and seals its plaintext in `plain`. `stored` may then hold the
-    /// compressed plaintext, which the caller wipes.
+    /// Opens a chunk that may be compressed. `stored` may then hold the compressed plaintext, which the caller wipes.
     ///
     /// # Errors
     /// As [`Opener::open_chunk_into`].
-    pub fn reseal_into(&self, index: u32, stored: &mut [u8], plain: &mut [u8]) -> Result<Resealed, Error> {
+    pub fn open_into<'b>(
+        &self,
+        index: u32,
+        stored: &mut [u8],
+        plain: &'b mut [u8],
+    ) -> Result<OpenChunk<'_, 'a, 'b>, Error> {
         let tally = self.opener.open_chunk_into(index, stored, plain)?;
-        self.seal(index, tally, plain)
+        Ok(OpenChunk { resealer: self, index, tally, plain })
     }
 
     /// Writes the tag of a chunk into the new metadata.
@@ -136,14 +141,52 @@ impl<'a> Resealer<'a> {
         self.opener.finish(tally)
     }
 
+    /// Seals a chunk in place, or wipes it.
     fn seal(&self, index: u32, tally: Tally, plain: &mut [u8]) -> Result<Resealed, Error> {
         let aad = chunk_aad(index, self.header.chunk_count, &self.binding);
-        let length = plain.len() as u32;
-        let tag = self
-            .key
-            .seal(&chunk_nonce(index), &aad, plain)
-            .ok_or(Error::ChunkLength { index, found: length })?;
+        let Some(tag) = self.key.seal(&chunk_nonce(index), &aad, plain) else {
+            plain.zeroize();
+            return Err(Error::ChunkLength { index, found: plain.len() as u32 });
+        };
         Ok(Resealed { index, tag, tally })
+    }
+}
+
+/// A chunk that was verified and is in the clear, in the caller's buffer. Unless it is sealed it is wiped.
+pub struct OpenChunk<'r, 'a, 'b> {
+    resealer: &'r Resealer<'a>,
+    index: u32,
+    tally: Tally,
+    plain: &'b mut [u8],
+}
+
+impl OpenChunk<'_, '_, '_> {
+    /// Seals it for another copy of the same image, in a buffer of its own.
+    ///
+    /// A copy of another image takes it as well, and [`Resealer::finish`] then refuses that copy.
+    ///
+    /// # Errors
+    /// A buffer of another length. It holds nothing in the clear.
+    pub fn seal_copy(&self, other: &Resealer<'_>, sealed: &mut [u8]) -> Result<Resealed, Error> {
+        if sealed.len() != self.plain.len() {
+            return Err(Error::ChunkLength { index: self.index, found: sealed.len() as u32 });
+        }
+        sealed.copy_from_slice(self.plain);
+        other.seal(self.index, self.tally, sealed)
+    }
+
+    /// Seals it where it lies, for the copy that it was opened for.
+    ///
+    /// # Errors
+    /// None in practice: no chunk is as long as what a key may encrypt.
+    pub fn seal(mut self) -> Result<Resealed, Error> {
+        self.resealer.seal(self.index, self.tally, core::mem::take(&mut self.plain))
+    }
+}
+
+impl Drop for OpenChunk<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.plain.zeroize();
     }
 }
 

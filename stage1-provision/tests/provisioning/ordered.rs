@@ -50,7 +50,7 @@ fn resealed<'l>(objects: impl IntoIterator<Item = (&'l Lot, usize)>, key: &Key) 
         for chunk in resealer.chunks() {
             let at = chunk.stored_offset as usize;
             let bytes = &mut payload[at..at + chunk.stored_len as usize];
-            let chunk = resealer.reseal(chunk.index, bytes).unwrap();
+            let chunk = resealer.open(chunk.index, bytes).unwrap().seal().unwrap();
             resealer.put_tag(&mut metadata, &chunk).unwrap();
         }
         slot.resize(slot.len().next_multiple_of(4096), 0xFF);

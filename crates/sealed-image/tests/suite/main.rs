@@ -5,4 +5,5 @@ mod common;
 mod every_bit;
 mod payload;
 mod policy;
+mod reseal;
 mod signed_malformed;
