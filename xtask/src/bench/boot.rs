@@ -22,8 +22,8 @@ use crate::workspace::{self, DEFAULT_DEVICE};
 use crate::{digest, firmware, run};
 
 use super::plaintext;
-use super::stats::median;
-use super::u_boot::UBoot;
+use super::stats::{least, median};
+use super::u_boot::{self, UBoot};
 
 /// How long one boot may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,9 +58,13 @@ struct Figures {
     kernel: String,
     kiln_ms: Vec<f64>,
     u_boot_ms: Vec<f64>,
+    u_boot_boots: Vec<u_boot::Booted>,
     kiln_median_ms: f64,
     u_boot_median_ms: f64,
+    /// Of the medians.
     ratio: f64,
+    /// Of the least times.
+    ratio_of_least: f64,
     kiln_reset_to_kernel_median_us: f64,
     /// From reset to kernel entry, all cores together, with `-icount shift=0`: one nanosecond of guest time each.
     kiln_instructions_reset_to_kernel: u64,
@@ -129,16 +133,19 @@ impl Boot {
         let kiln_ms: Vec<f64> = kiln.iter().filter_map(|report| report.host_reset_to_kernel_ms).collect();
         let guest: Vec<f64> =
             kiln.iter().filter_map(|report| report.reset_to_kernel_us).map(|us| us as f64).collect();
+        let u_boot_ms: Vec<f64> = other.iter().map(|boot: &u_boot::Booted| boot.kernel_ms).collect();
         let figures = Figures {
             qemu: kiln.first().and_then(|report| report.qemu_version.clone()).unwrap_or_default(),
             cores: device.facts.cores,
             memory_mib: device.facts.memory_mib,
             kernel: device.facts.origin.clone(),
             kiln_median_ms: median(&kiln_ms),
-            u_boot_median_ms: median(&other),
-            ratio: median(&kiln_ms) / median(&other),
+            u_boot_median_ms: median(&u_boot_ms),
+            ratio: median(&kiln_ms) / median(&u_boot_ms),
+            ratio_of_least: least(&kiln_ms) / least(&u_boot_ms),
             kiln_ms,
-            u_boot_ms: other,
+            u_boot_ms,
+            u_boot_boots: other,
             kiln_reset_to_kernel_median_us: median(&guest),
             kiln_instructions_reset_to_kernel: instructions,
             u_boot: u_boot.version.clone(),
@@ -152,14 +159,19 @@ impl Boot {
         println!("first kernel line after start of QEMU {} ({} cores)", figures.qemu, figures.cores);
         println!("  {:<10} {:>9} {:>9} {:>9}", "", "median", "least", "most");
         for (name, times) in [("Kiln", &figures.kiln_ms), ("U-Boot", &figures.u_boot_ms)] {
-            let least = times.iter().copied().fold(f64::INFINITY, f64::min);
             let most = times.iter().copied().fold(0.0, f64::max);
-            println!("  {name:<10} {:>6.0} ms {least:>6.0} ms {most:>6.0} ms", median(times));
+            println!("  {name:<10} {:>6.0} ms {:>6.0} ms {most:>6.0} ms", median(times), least(times));
         }
-        println!("  ratio      {:>9.3}   over {} pairs", figures.ratio, figures.kiln_ms.len());
-        println!("guest: {:.1} ms from reset to kernel", figures.kiln_reset_to_kernel_median_us / 1e3);
+        let (ratio, of_least) = (figures.ratio, figures.ratio_of_least);
+        println!("  ratio      {ratio:>9.3} {of_least:>9.3}   over {} pairs", figures.kiln_ms.len());
+        let parts: Vec<[f64; 2]> = figures.u_boot_boots.iter().map(u_boot::Booted::parts).collect();
+        for (number, what) in ["verified all in", "copied it to its place in"].iter().enumerate() {
+            let times: Vec<f64> = parts.iter().map(|parts| parts[number]).collect();
+            println!("U-Boot {what} {:.0} ms (least {:.0} ms)", median(&times), least(&times));
+        }
+        println!("Kiln: {:.1} ms from reset to kernel", figures.kiln_reset_to_kernel_median_us / 1e3);
         println!(
-            "       {:.1} million instructions from reset to kernel",
+            "      {:.1} million instructions from reset to kernel",
             figures.kiln_instructions_reset_to_kernel as f64 / 1e6
         );
         println!("booted:");

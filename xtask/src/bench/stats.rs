@@ -12,9 +12,19 @@ pub(super) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// Returns the least value; of none infinity.
+pub(super) fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{least, median};
+
+    #[test]
+    fn the_least() {
+        assert_eq!(least(&[3.0, 1.0, 2.0]), 1.0);
+    }
 
     #[test]
     fn medians() {

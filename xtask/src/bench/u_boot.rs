@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use emulator::{Capture, FIRST_KERNEL_LINE, Machine, MachineConfig, Match, Writes};
 use memory_map::qemu_virt as board;
 use sealed_image::Kind;
+use serde::Serialize;
 
 use super::boot::PATIENCE;
 use crate::device::Device;
@@ -21,6 +22,10 @@ use crate::{exec, tools, workspace};
 const FIT_OFFSET: u64 = 1 << 20;
 /// What U-Boot prints for a configuration whose required signature holds.
 const SIGNATURE_HOLDS: &str = "sha256,rsa2048:bench+ OK";
+/// What it prints once everything is verified.
+const VERIFIED: &str = "Loading Kernel Image";
+/// What it prints once everything is where it runs.
+const PLACED: &str = "Starting kernel";
 
 /// U-Boot, ready to boot.
 pub(super) struct UBoot {
@@ -30,6 +35,26 @@ pub(super) struct UBoot {
     pub(super) fit: Vec<u8>,
     /// Debian's package and version.
     pub(super) version: String,
+}
+
+/// When a boot came where, in milliseconds since the start of the emulator.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Booted {
+    /// At the prompt.
+    prompt_ms: f64,
+    /// Signature and hashes had been verified.
+    verified_ms: f64,
+    /// Kernel, initramfs and device tree were in their places.
+    placed_ms: f64,
+    /// The kernel's first line.
+    pub(super) kernel_ms: f64,
+}
+
+impl Booted {
+    /// Returns how long verification took, and the copies from flash to memory.
+    pub(super) fn parts(&self) -> [f64; 2] {
+        [self.verified_ms - self.prompt_ms, self.placed_ms - self.verified_ms]
+    }
 }
 
 impl UBoot {
@@ -92,8 +117,8 @@ impl UBoot {
         })
     }
 
-    /// Boots to user space and returns the milliseconds from the start of the emulator to the kernel's first line.
-    pub(super) fn boot(&self, device: &Device) -> Result<f64> {
+    /// Boots to user space.
+    pub(super) fn boot(&self, device: &Device) -> Result<Booted> {
         let machine = Machine::start(&self.config)?;
         let console = &machine.console;
         let wait = |pattern: &str, from: usize| -> Result<Match> {
@@ -104,12 +129,20 @@ impl UBoot {
         let prompt = wait("=> ", autoboot.end)?;
         let at = board::FLASH1.base + FIT_OFFSET;
         console.send(format!("setenv bootargs '{}'; bootm {at:#x}\r", self.bootargs).as_bytes())?;
-        let kernel = wait(FIRST_KERNEL_LINE, prompt.end)?;
+        let [verified, placed, kernel] =
+            [VERIFIED, PLACED, FIRST_KERNEL_LINE].map(|mark| wait(mark, prompt.end));
+        let (verified, placed, kernel) = (verified?, placed?, kernel?);
         same_system(console, device, kernel.end)?;
         if !console.text().contains(SIGNATURE_HOLDS) {
             bail!("U-Boot booted without checking the signature: the comparison would not be fair");
         }
-        Ok(kernel.at.as_secs_f64() * 1e3)
+        let ms = |seen: &Match| seen.at.as_secs_f64() * 1e3;
+        Ok(Booted {
+            prompt_ms: ms(&prompt),
+            verified_ms: ms(&verified),
+            placed_ms: ms(&placed),
+            kernel_ms: ms(&kernel),
+        })
     }
 }
 
