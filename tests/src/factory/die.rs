@@ -53,7 +53,7 @@ pub struct Run {
 
 /// A time that a device was on until power went away.
 pub struct Cut {
-    /// Whether the flash shows the moment: if not, the cut came too late or never.
+    /// Whether it came in time.
     pub counts: bool,
     /// The journal as it lies in the flash; empty where it is damaged.
     pub journal: Vec<Recorded>,
@@ -130,6 +130,21 @@ impl Die {
 
     /// Powers it on with a station, and kills the emulator at a moment, or `after` it.
     pub fn cut(&self, authority: &dyn Authorise, moment: Moment, after: Duration) -> Cut {
+        let is_now = |flash: &mut FlashFile, closing| {
+            (closing || moment != Moment::ProvesClosed) && moment.is_now(flash)
+        };
+        let cut = self.cut_when(authority, is_now, after);
+        Cut { counts: moment.is_now(&mut self.flash()), ..cut }
+    }
+
+    /// Powers it on with a station, and kills the emulator once `is_now` says so, or `after` that: it is shown the flash,
+    /// and whether the device has begun to prove that it is closed. The cut counts if the device had not come to its end.
+    pub fn cut_when(
+        &self,
+        authority: &dyn Authorise,
+        mut is_now: impl FnMut(&mut FlashFile, bool) -> bool,
+        after: Duration,
+    ) -> Cut {
         let _turn = Turn::take();
         let mut machine = self.start();
         let (over, closing) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -141,21 +156,21 @@ impl Die {
         let look = |machine: &mut Machine| {
             let mut flash = self.flash();
             let deadline = Instant::now() + WITHIN;
-            let mut is_now = || {
-                let heard = moment != Moment::ProvesClosed || closing.load(Ordering::Relaxed);
-                heard && moment.is_now(&mut flash)
-            };
+            let mut is_now = || is_now(&mut flash, closing.load(Ordering::Relaxed));
             while !is_now() && !over.load(Ordering::Relaxed) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_micros(20));
             }
             std::thread::sleep(after);
+            // The link ends with the machine, and then the station is done as well.
+            let in_time = !over.load(Ordering::Relaxed);
             machine.kill();
+            in_time
         };
         let attended = attend(&mut machine, "device", authority, patience(), &watch, look)
             .expect("a link to the device");
         let mut flash = self.flash();
         Cut {
-            counts: moment.is_now(&mut flash),
+            counts: attended.seen,
             journal: flash.journal().unwrap_or_default(),
             record: attended.record,
             console: machine.console.text(),

@@ -1,0 +1,133 @@
+//! A campaign of kills: the emulator is killed at chosen writes to the flash and at random times, each die several times.
+//! Every die ends as one closed device, and the authority has counted each once.
+
+use std::time::{Duration, Instant};
+
+use boot_info::closing::ClosingState;
+use lifecycle::{Lifecycle, WORDS};
+use memory_map::Region;
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, JOURNAL, OTP_WORDS};
+use sealed_image::HEADER_BYTES;
+use store::Slot;
+use tests::factory::{Cut, LOT};
+use tests::verdict::{assert_boots, assert_closed};
+use tests::{Die, Factory};
+
+/// Kills that have to come in time. `KILN_KILLS` asks for more.
+const KILLS: usize = 40;
+/// Kills of one die at most.
+const LIVES: usize = 3;
+/// The regions whose writes are chosen from: fuses, journal, closing state and the first image of each boot slot.
+const WATCHED: [Region; 6] = [
+    OTP_WORDS.part(0, 4 * WORDS as u64),
+    JOURNAL.part(0, 16 * 1024),
+    CLOSING_STATE.part(0, ClosingState::SIZE as u64),
+    BOOT_SLOT_A.part(0, HEADER_BYTES as u64),
+    BOOT_SLOT_B.part(0, HEADER_BYTES as u64),
+    BOOT_STAGING.part(0, HEADER_BYTES as u64),
+];
+/// The last write that is chosen; a device that was never cut off makes some more.
+const WRITES: u64 = 60;
+/// The latest random time: about when a device that was never cut off is closed.
+const LATEST_MS: u64 = 1500;
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): what it chose can be chosen again.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// When a kill comes.
+#[derive(Clone, Copy, Debug)]
+enum Kill {
+    /// As soon as the watched regions have changed so many times.
+    Write(u64),
+    /// So long after power-on.
+    Time(Duration),
+}
+
+impl Kill {
+    fn of(self, die: &Die, way: &station::Authority) -> Cut {
+        match self {
+            Self::Write(number) => {
+                let (mut seen, mut writes) = (None, 0);
+                let mut is_now = |flash: &mut tests::factory::FlashFile| {
+                    let now: Vec<Vec<u8>> = WATCHED.iter().map(|region| flash.region(*region)).collect();
+                    writes += u64::from(seen.as_ref().is_some_and(|before| *before != now));
+                    seen = Some(now);
+                    writes >= number
+                };
+                die.cut_when(way, |flash, _| is_now(flash), Duration::ZERO)
+            }
+            Self::Time(time) => {
+                let start = Instant::now();
+                die.cut_when(way, |_, _| start.elapsed() >= time, Duration::ZERO)
+            }
+        }
+    }
+}
+
+/// Tells whether the device has nothing more to ask the authority for.
+fn is_acknowledged(die: &Die) -> bool {
+    let state = die.region(CLOSING_STATE.part(0, ClosingState::SIZE as u64));
+    state.first_chunk().and_then(ClosingState::parse).is_some_and(|state| state.acknowledged)
+}
+
+#[test]
+fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let kills = number("KILN_KILLS").map_or(KILLS, |kills: u64| kills as usize);
+    let seed = number("KILN_SEED").unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
+    eprintln!("KILN_SEED={seed}");
+    let mut chance = Chance(seed);
+    let factory = Factory::new();
+    let way = factory.open(u32::MAX);
+    let (mut dies, mut counted, mut late, mut chosen) = (0, [0, 0], 0, 0);
+    let mut reached = std::collections::BTreeSet::new();
+    while counted.iter().sum::<usize>() < kills {
+        let die = factory.die();
+        dies += 1;
+        assert!(dies as usize <= 4 * kills, "of {dies} dies only {counted:?} were killed in time");
+        for _ in 0..LIVES {
+            let random = chance.below(2) == 0;
+            let kill = if random {
+                Kill::Time(Duration::from_millis(chance.below(LATEST_MS)))
+            } else {
+                // Every third write, from another one on each time round.
+                chosen += 3;
+                Kill::Write(1 + chosen % WRITES + chosen / WRITES % 3)
+            };
+            let cut = kill.of(&die, &way);
+            if !cut.counts || is_acknowledged(&die) {
+                late += 1;
+                break;
+            }
+            counted[usize::from(random)] += 1;
+            reached.insert(cut.journal.len());
+        }
+        if is_acknowledged(&die) {
+            assert_eq!(die.lifecycle(), Lifecycle::Production);
+        } else {
+            assert_closed(&die, &die.provision(&way));
+        }
+        assert_boots(&die.boot(), Slot::A, Slot::A);
+        assert_eq!(
+            factory.counts(LOT),
+            (dies, dies),
+            "one install for each die, however often it was killed"
+        );
+    }
+    eprintln!(
+        "{} kills at writes, {} at random times, {late} too late to count; {dies} dies; journals of {reached:?} entries",
+        counted[0], counted[1]
+    );
+    assert!(counted.iter().all(|counted| *counted >= kills / 8), "{counted:?} kills of either kind");
+    assert!(reached.len() >= 8, "kills came at {reached:?} entries only");
+}
