@@ -12,7 +12,10 @@
 //! A station is untrusted but known by its certificate, which TLS verifies before a byte of HTTP is read. It can
 //! hold connections open, send slowly, or send too much: connections, handshakes, headers, bodies and whole requests
 //! are bounded in number, size and time. Not defended: a station with a certificate that keeps the processor busy
-//! with well-formed requests; revoke it by making lots admit other stations only.
+//! with requests. Lots can admit other stations only; what is no request costs it an audit row, counted and not repeated.
+//!
+//! Whatever is refused is in the audit first, also where the station has hung up. Not there: connections without a known
+//! certificate, and what is no HTTP.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -34,7 +37,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -51,8 +54,10 @@ const MAX_BODY: usize = factory_proto::link::MAX_BODY;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may be idle, or take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(60);
-/// How long a request may take, body and answer.
-const REQUEST: Duration = Duration::from_secs(30);
+/// How long a request may take, body and answer. With [`AUDIT`] it is less than a station waits.
+const REQUEST: Duration = Duration::from_secs(14);
+/// How long it may take to write down that a request was refused here.
+const AUDIT: Duration = Duration::from_secs(4);
 /// How long requests that are under way may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted: out of file descriptors, as a rule.
@@ -81,9 +86,9 @@ impl Authority {
                 (listener.accept().await, place)
             };
             let (stream, place) = tokio::select! {
-                (accepted, place) = accepted => match accepted {
-                    Ok((stream, _)) => (stream, place),
-                    Err(_) => {
+                accepted = accepted => match accepted {
+                    (Ok((stream, _)), Ok(place)) => (stream, place),
+                    _ => {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
@@ -91,10 +96,7 @@ impl Authority {
                 () = &mut stop => break,
             };
             let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
-            connections.spawn(async move {
-                connection(stream, acceptor, router, stopped).await;
-                drop(place);
-            });
+            connections.spawn(connection(stream, acceptor, router, stopped, place));
             while connections.try_join_next().is_some() {}
         }
         drop(listener);
@@ -113,6 +115,7 @@ async fn connection(
     acceptor: TlsAcceptor,
     router: Router,
     mut stopped: watch::Receiver<()>,
+    place: OwnedSemaphorePermit,
 ) {
     // Answers are short: they must not wait for more.
     let _ = stream.set_nodelay(true);
@@ -122,7 +125,8 @@ async fn connection(
     let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) else {
         return;
     };
-    let router = router.layer(Extension(Station::new(certificate)));
+    let asker = Asker { station: Station::new(certificate), _place: Arc::new(place) };
+    let router = router.layer(Extension(asker));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -147,23 +151,46 @@ fn router(authority: Arc<Authority>) -> Router {
         .with_state(authority)
 }
 
+/// Where a station asks from.
+#[derive(Clone)]
+struct Asker {
+    station: Station,
+    /// The connection's place among those that are served: also a question that outlives its connection holds it.
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
 /// Answers a station that asks for what there is not.
 async fn elsewhere(
     State(authority): State<Arc<Authority>>,
-    Extension(station): Extension<Station>,
+    Extension(asker): Extension<Asker>,
     request: Request,
 ) -> Result<Response, Infallible> {
     let detail = format!("there is no {} {}", request.method(), request.uri().path());
-    let refused = refuse(&authority, &station, FailCode::RequestMalformed, detail).await;
-    Ok((StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, content_type(Message::Refusal))], encode(&refused))
-        .into_response())
+    let refused = to_the_end(async move {
+        Err(refuse(&authority, &asker.station, FailCode::RequestMalformed, detail).await)
+    });
+    Ok(match refused.await {
+        Err(refused) if refused.code == FailCode::RequestMalformed => {
+            refusal(StatusCode::NOT_FOUND, &refused)
+        }
+        Err(refused) => refusal(status(refused.code), &refused),
+        Ok(_) => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+/// Answers a question also if nobody waits for the answer any more: a station that hangs up leaves its audit row.
+async fn to_the_end(
+    answer: impl Future<Output = Result<Vec<u8>, Refusal>> + Send + 'static,
+) -> Result<Vec<u8>, Refusal> {
+    let answered = tokio::spawn(answer).await;
+    answered.unwrap_or_else(|error| Err(Refusal::new(FailCode::StorageFailed, error.to_string())))
 }
 
 /// Writes a refusal of the service's own down, and returns what is to be told.
 async fn refuse(authority: &Authority, station: &Station, code: FailCode, detail: String) -> Refusal {
     let context = Context { station: Some(station.fingerprint), ..Context::default() };
     let refusal = Refusal::new(code, detail);
-    let audited = timeout(REQUEST, authority.audited(&context, Err(refusal.clone()))).await;
+    let audited = timeout(AUDIT, authority.audited(&context, Err(refusal.clone()))).await;
     // Where it cannot be written down, that is what is told.
     audited
         .ok()
@@ -173,65 +200,77 @@ async fn refuse(authority: &Authority, station: &Station, code: FailCode, detail
 
 async fn tickets(
     State(authority): State<Arc<Authority>>,
-    Extension(station): Extension<Station>,
+    Extension(asker): Extension<Asker>,
     lot: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Infallible> {
     match lot {
-        Ok(Path(lot)) => Ok(answer(authority, station, lot, Message::Request, request.into_body()).await),
-        Err(_) => elsewhere(State(authority), Extension(station), request).await,
+        Ok(Path(lot)) => Ok(answer(authority, asker, lot, Message::Request, request.into_body()).await),
+        Err(_) => elsewhere(State(authority), Extension(asker), request).await,
     }
 }
 
 async fn csrs(
     State(authority): State<Arc<Authority>>,
-    Extension(station): Extension<Station>,
+    Extension(asker): Extension<Asker>,
     request: Request,
 ) -> Result<Response, Infallible> {
-    Ok(answer(authority, station, String::new(), Message::Csr, request.into_body()).await)
+    Ok(answer(authority, asker, String::new(), Message::Csr, request.into_body()).await)
 }
 
 async fn closings(
     State(authority): State<Arc<Authority>>,
-    Extension(station): Extension<Station>,
+    Extension(asker): Extension<Asker>,
     request: Request,
 ) -> Result<Response, Infallible> {
-    Ok(answer(authority, station, String::new(), Message::ClosingProof, request.into_body()).await)
+    Ok(answer(authority, asker, String::new(), Message::ClosingProof, request.into_body()).await)
 }
 
 async fn answer(
     authority: Arc<Authority>,
-    station: Station,
+    asker: Asker,
     lot: String,
     question: Message,
     body: Body,
 ) -> Response {
-    let answer = async {
-        let body = match to_bytes(body, MAX_BODY).await {
-            Ok(body) => body,
-            Err(error) => {
-                let code = FailCode::RequestMalformed;
-                return Err(refuse(&authority, &station, code, error.to_string()).await);
+    let answered = to_the_end(async move {
+        let station = &asker.station;
+        match timeout(REQUEST, ask(&authority, station, &lot, question, body)).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(unread)) => Err(refuse(&authority, station, FailCode::RequestMalformed, unread).await),
+            Err(_) => {
+                let late = "the request took too long".into();
+                Err(refuse(&authority, station, FailCode::StorageFailed, late).await)
             }
-        };
-        match question {
-            Message::Request => authority.ticket(&station, &lot, &body).await,
-            Message::Csr => authority.receipt(&station, &body).await,
-            _ => authority.release(&station, &body).await,
         }
-    };
-    let answered = match timeout(REQUEST, answer).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            let late = "the request took too long".into();
-            Err(refuse(&authority, &station, FailCode::StorageFailed, late).await)
+    });
+    match answered.await {
+        Ok(answer) => {
+            let message = question.answer().unwrap_or(Message::Refusal);
+            (StatusCode::OK, [(header::CONTENT_TYPE, content_type(message))], answer).into_response()
         }
-    };
-    let (status, message, body) = match answered {
-        Ok(answer) => (StatusCode::OK, question.answer().unwrap_or(Message::Refusal), answer),
-        Err(refusal) => (status(refusal.code), Message::Refusal, encode(&refusal)),
-    };
-    (status, [(header::CONTENT_TYPE, content_type(message))], body).into_response()
+        Err(refused) => refusal(status(refused.code), &refused),
+    }
+}
+
+/// Reads a question and answers it; an error is why it cannot be read.
+async fn ask(
+    authority: &Authority,
+    station: &Station,
+    lot: &str,
+    question: Message,
+    body: Body,
+) -> Result<Result<Vec<u8>, Refusal>, String> {
+    let body = to_bytes(body, MAX_BODY).await.map_err(|error| error.to_string())?;
+    Ok(match question {
+        Message::Request => authority.ticket(station, lot, &body).await,
+        Message::Csr => authority.receipt(station, &body).await,
+        _ => authority.release(station, &body).await,
+    })
+}
+
+fn refusal(status: StatusCode, refusal: &Refusal) -> Response {
+    (status, [(header::CONTENT_TYPE, content_type(Message::Refusal))], encode(refusal)).into_response()
 }
 
 /// Returns the status of a refusal. Its code says more.

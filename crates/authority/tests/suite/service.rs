@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::common::{LOT, Rig};
 use crate::process::{Service, credentials};
@@ -147,6 +148,28 @@ async fn answers_and_refusals_have_status_type_and_body() {
         );
         assert_eq!(malformed().await, before + already, "{path}: not in the audit");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_that_hangs_up_in_the_middle_of_its_question_is_in_the_audit() {
+    let served = Served::new().await;
+    let address = served.service.address;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+    let mut stream = TlsConnector::from(served.tls.clone()).connect(name, stream).await.unwrap();
+    let half =
+        format!("POST /v1/csrs HTTP/1.1\r\nhost: {address}\r\ncontent-length: 100\r\n\r\nhalf a question");
+    stream.write_all(half.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    let filter = Filter { code: Some(FailCode::RequestMalformed), ..Filter::default() };
+    let written = async {
+        while served.rig.authority.ledger().audit(&filter).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("no audit row");
+    assert!(served.answers(served.tls.clone()).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
