@@ -42,6 +42,7 @@ impl Test {
             Tool::DeviceTreeCompiler,
             Tool::Qemu,
             Tool::Setpriv,
+            Tool::OpenSsl,
             Tool::Python,
         ])?;
         firmware::build()?;

@@ -101,7 +101,9 @@ impl Tool {
             Self::DpkgDeb => "unpacks Debian's kernel and busybox",
             Self::Mkimage => "makes the signed image that U-Boot boots in the comparison",
             Self::UBoot => "is what Kiln's boot time is compared with",
-            Self::OpenSsl => "makes U-Boot's signing key for the comparison",
+            Self::OpenSsl => {
+                "checks requests and certificates, and makes U-Boot's signing key for the comparison"
+            }
             Self::Python => "runs an independent COSE library that checks Kiln's signatures",
         }
     }
@@ -115,7 +117,8 @@ impl Tool {
             Self::Rustfmt | Self::Clippy => &["ci"],
             Self::Qemu | Self::Setpriv => &["flash", "run", "bench", "test"],
             Self::DpkgDeb => &["flash", "run", "bench", "test"],
-            Self::Mkimage | Self::UBoot | Self::OpenSsl => &["bench"],
+            Self::Mkimage | Self::UBoot => &["bench"],
+            Self::OpenSsl => &["bench", "test"],
             Self::Python => &["test"],
         }
     }
