@@ -84,8 +84,7 @@ impl hal::Cores for Team {
         *WORK.lock() = Some((round, Work(work_for_all)));
         ROUND.store(round, Ordering::Release);
         self.ring_all();
-        work(0);
-        forget(0);
+        perform(work, 0);
         while FINISHED.load(Ordering::Acquire) < self.count - 1 {
             core::hint::spin_loop();
         }
@@ -120,6 +119,17 @@ pub(crate) fn ring(core: usize) {
     }
 }
 
+/// Does the calling core's part of the work, and forgets it.
+fn perform(work: &(dyn Fn(usize) + Sync), core: usize) {
+    /// A frame of its own, which is dead afterwards, whatever of the work is inlined into it.
+    #[inline(never)]
+    fn part(work: &(dyn Fn(usize) + Sync), core: usize) {
+        work(core);
+    }
+    part(work, core);
+    forget(core);
+}
+
 /// Forgets what the work left behind on the calling core, which may wait for long before it is used again: all of its
 /// stack below what is in use, and every register that a call may change.
 fn forget(core: usize) {
@@ -137,7 +147,7 @@ fn forget(core: usize) {
             stp xzr, xzr, [x10], #16
             b 2b
             3:
-            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18
             mov x\\n, xzr
             .endr
             .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
@@ -165,8 +175,7 @@ pub(crate) extern "C" fn secondary() -> ! {
         if let Some((round, work)) = shared {
             seen = round;
             // SAFETY: `run` keeps the work alive until every core has added to `FINISHED`.
-            unsafe { (*work.0)(core) };
-            forget(core);
+            perform(unsafe { &*work.0 }, core);
             FINISHED.fetch_add(1, Ordering::Release);
         }
     }
