@@ -12,7 +12,7 @@ use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, DRAM_BASE, DRAM_MIN, OS_SLOT_A, PACKAGE, STAGE0_ROM};
 use release::audit::LeakScan;
 use serde_json::Value;
-use stage1_provision::machine::Step;
+use stage1_provision::machine::{Entry, Step};
 use station::{Authorise, Event, Patience};
 use tests::factory::{LOT, payload};
 use tests::leak::{
@@ -43,6 +43,8 @@ enum Place {
 /// What lay there at one time: pages in which nothing was written are left out.
 struct Snapshot {
     after: String,
+    /// The journal, by which the device may have gone on since the station heard of a step.
+    journal: Vec<Entry>,
     places: Vec<(Place, Vec<u8>)>,
 }
 
@@ -52,6 +54,7 @@ impl Snapshot {
         let secure = secure_ram(machine, core);
         let normal = normal_ram(machine, Region::new(DRAM_BASE, DRAM_MIN));
         let mut flash0 = fs::read(die.files.flash0()).unwrap();
+        let journal = die.flash().journal().unwrap_or_default();
         // In the clear, and of the same libraries as what comes after it.
         flash0[..STAGE0_ROM.size as usize].fill(0xFF);
         let places = vec![
@@ -64,7 +67,12 @@ impl Snapshot {
             (Place::Link, heard(&machine.station().unwrap().bytes())),
         ];
         machine.qmp.execute("cont", Value::Null).unwrap();
-        Self { after: after.into(), places }
+        Self { after: after.into(), journal: journal.iter().map(|recorded| recorded.entry).collect(), places }
+    }
+
+    /// Tells whether the device is between the steps in which it has keys of its store and plaintext.
+    fn between(&self, done: Step, next: Step) -> bool {
+        self.journal.contains(&Entry::Done(done)) && !self.journal.contains(&Entry::Begun(next))
     }
 
     fn at(&self, place: Place) -> &[u8] {
@@ -204,7 +212,7 @@ fn after_every_step_nothing_lies_where_it_may_not() {
     let noise = factory.package.plaintexts.iter().find(|(name, _)| *name == "initramfs").unwrap();
     let converted = scan(&[("initramfs", &noise.1)], &of(&["customer's secret"]));
     let resealed = scan(&[], &of_os_slot);
-    let mut with_content_key = 0;
+    let (mut with_content_key, mut before_re_keying, mut after_re_keying) = (0, 0, 0);
     for snapshot in &snapshots {
         let last = snapshot.after == "all";
         for place in [Place::Flash0, Place::Flash1, Place::Disk, Place::Console, Place::Link] {
@@ -215,17 +223,23 @@ fn after_every_step_nothing_lies_where_it_may_not() {
         snapshot.assert_free(Place::SecureRam, if last { &keys } else { &hidden });
         match snapshot.after.as_str() {
             "the reset" => snapshot.assert_free(Place::SecureRam, &of_stage1),
-            // By now the device may be anywhere between two stages.
-            "check-and-fuse" => {}
+            _ if last => snapshot.assert_free(Place::SecureRam, &converted),
+            _ if !snapshot.journal.contains(&Entry::Begun(Step::ReKey)) => {
+                snapshot.assert_free(Place::SecureRam, &converted);
+                before_re_keying += 1;
+            }
             // What it sealed its store with is used no more, until it checks all of it.
-            "re-key" | "identity" => {
+            _ if snapshot.between(Step::ReKey, Step::CheckAndFuse) => {
                 snapshot.assert_free(Place::SecureRam, &converted);
                 snapshot.assert_free(Place::SecureRam, &resealed);
+                after_re_keying += 1;
             }
-            _ => snapshot.assert_free(Place::SecureRam, &converted),
+            // By now the device converts or checks, or is between two stages.
+            _ => {}
         }
         with_content_key += usize::from(snapshot.holds(Place::SecureRam, content_key));
     }
+    assert!(before_re_keying >= 2 && after_re_keying >= 1, "{before_re_keying}, {after_re_keying}");
     // The controls: what is there is found, in each place.
     assert!(with_content_key >= 4, "the content key was in secure RAM after {with_content_key} steps only");
     assert!(!snapshots[0].holds(Place::SecureRam, content_key), "there before it was asked for");
