@@ -1,7 +1,7 @@
 //! A device: a folder with the files of its flash banks and its disk, and what is known of them.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -10,6 +10,7 @@ use lifecycle::{Fuses, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt as board;
 use release::DeviceFiles;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::input::System;
@@ -108,7 +109,8 @@ impl Device {
         })
     }
 
-    /// Makes the device `name` as a whole: a reader sees the old one or the new one, never a mixture. `make` puts its
+    /// Makes the device `name` as a whole: a reader sees the old one or the new one, never a mixture, nor none where the
+    /// file system can exchange names. `make` puts its
     /// files into a folder, and may add to what is known of it.
     ///
     /// # Errors
@@ -124,10 +126,7 @@ impl Device {
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
         make(new.path(), &mut facts)?;
         facts.write(new.path())?;
-        // The old one goes with the temporary folder, whose name it has then.
-        let how = if folder.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        renameat_with(CWD, new.path(), CWD, &folder, how)
-            .with_context(|| format!("cannot put a device at {}", folder.display()))?;
+        put(new.path(), &folder).with_context(|| format!("cannot put a device at {}", folder.display()))?;
         Ok(Self { folder, facts })
     }
 
@@ -234,6 +233,23 @@ impl Device {
     }
 }
 
+/// Puts a folder where another may be, which then lies where the new one was.
+fn put(new: &Path, place: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(place).is_err() {
+        return fs::rename(new, place);
+    }
+    match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
+        // Not every file system exchanges names: then there is a moment without a device.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            let old = new.with_extension("old");
+            fs::rename(place, &old)?;
+            fs::rename(new, place)?;
+            fs::rename(&old, new)
+        }
+        exchanged => Ok(exchanged?),
+    }
+}
+
 /// Lists the names of all devices.
 pub fn names() -> Vec<String> {
     let entries = fs::read_dir(workspace::device_dir("")).into_iter().flatten().flatten();
@@ -275,6 +291,19 @@ mod tests {
         for bad in ["", ".", "..", "../x", "a/b", ".new-1", "a b"] {
             assert!(checked(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another_or_of_none() {
+        let parent = tempfile::tempdir().unwrap();
+        let [new, place] = ["new", "place"].map(|name| parent.path().join(name));
+        for number in ["1", "2"] {
+            fs::create_dir_all(&new).unwrap();
+            fs::write(new.join("file"), number).unwrap();
+            put(&new, &place).unwrap();
+            assert_eq!(fs::read_to_string(place.join("file")).unwrap(), number);
+        }
+        assert_eq!(fs::read_to_string(new.join("file")).unwrap(), "1");
     }
 
     #[test]

@@ -35,15 +35,54 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// Tells whether anything was chosen.
-    pub fn is_given(&self) -> bool {
-        let files = [&self.kernel, &self.initramfs, &self.dtb];
-        files.iter().any(|file| file.is_some()) || self.cmdline.is_some() || self.payload
-    }
-
     fn cmdline(&self) -> &str {
         self.cmdline.as_deref().unwrap_or(CMDLINE)
     }
+
+    /// Names what is asked for and is not what a system was made of, whose token is given; `None` if all is.
+    ///
+    /// # Errors
+    /// If a named file cannot be read or used.
+    pub fn differs(&self, made: &MadeOf, token: &str) -> Result<Option<&'static str>> {
+        if self.payload && made.system != System::Payload {
+            return Ok(Some("the payload"));
+        }
+        if let Some(file) = &self.kernel
+            && digest::sha256_hex(&kernel(file)?) != made.kernel
+        {
+            return Ok(Some("another kernel"));
+        }
+        if let Some(file) = &self.initramfs
+            && digest::sha256_hex(&initramfs::with_token(&read(file)?, token)?) != made.initramfs
+        {
+            return Ok(Some("another initramfs"));
+        }
+        if let Some(file) = &self.dtb
+            && digest::sha256_hex(&read(file)?) != made.dtb
+        {
+            return Ok(Some("another device tree"));
+        }
+        let differs = self.cmdline.as_ref().is_some_and(|asked| match made.system {
+            System::Linux => *asked != made.cmdline,
+            System::Payload => payload_cmdline(asked, token) != made.cmdline,
+        });
+        Ok(differs.then_some("another command line"))
+    }
+}
+
+/// What a system is made of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub struct MadeOf {
+    /// What it is.
+    pub system: System,
+    /// SHA-256 of the kernel or the payload, in hex.
+    pub kernel: String,
+    /// SHA-256 of the initramfs, in hex; that of nothing if there is none.
+    pub initramfs: String,
+    /// SHA-256 of the device tree, in hex.
+    pub dtb: String,
+    /// The signed command line.
+    pub cmdline: String,
 }
 
 /// What a device boots.
@@ -66,10 +105,15 @@ pub struct Input {
 }
 
 impl Input {
-    /// Returns the SHA-256 of all that a device boots, in hex.
-    pub fn digest(&self) -> String {
-        let initramfs = self.initramfs.as_deref().unwrap_or_default();
-        digest::of_parts(&[&self.kernel, initramfs, &self.dtb, self.cmdline.as_bytes()])
+    /// Says what it is made of.
+    pub fn made_of(&self) -> MadeOf {
+        MadeOf {
+            system: self.system,
+            kernel: digest::sha256_hex(&self.kernel),
+            initramfs: digest::sha256_hex(self.initramfs.as_deref().unwrap_or_default()),
+            dtb: digest::sha256_hex(&self.dtb),
+            cmdline: self.cmdline.clone(),
+        }
     }
 }
 
@@ -113,8 +157,7 @@ pub fn gather(args: &InputArgs, firmware: &Firmware, token: &str) -> Result<Inpu
     let kernel = match (&args.kernel, &debian) {
         (Some(file), _) => {
             origin.push(file.display().to_string());
-            kernel_image::uncompressed(&read(file)?)
-                .with_context(|| format!("{} cannot be used as kernel", file.display()))?
+            kernel(file)?
         }
         (None, Some(debian)) => {
             origin.push(format!("Debian {}", debian.kernel_package));
@@ -158,8 +201,18 @@ fn payload(
         kernel: firmware.payload.flat.bytes.clone(),
         initramfs: None,
         dtb,
-        cmdline: format!("{} kiln.token={token}", args.cmdline()),
+        cmdline: payload_cmdline(args.cmdline(), token),
     }
+}
+
+fn payload_cmdline(cmdline: &str, token: &str) -> String {
+    format!("{cmdline} kiln.token={token}")
+}
+
+/// Reads a kernel that was named.
+fn kernel(file: &Path) -> Result<Vec<u8>> {
+    kernel_image::uncompressed(&read(file)?)
+        .with_context(|| format!("{} cannot be used as kernel", file.display()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

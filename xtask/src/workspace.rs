@@ -15,7 +15,8 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-/// Returns the folder that holds all that `cargo xtask` makes and fetches: `target/kiln`, or what `KILN_DIR` names.
+/// Returns the folder that holds all that `cargo xtask` makes and fetches, but for what cargo compiles: `target/kiln`, or
+/// what `KILN_DIR` names.
 /// Deleting it loses nothing that cannot be made again, except devices and the keys of the demonstration factory.
 pub fn kiln_dir() -> PathBuf {
     let named = std::env::var_os("KILN_DIR").and_then(|named| std::path::absolute(named).ok());

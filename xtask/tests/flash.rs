@@ -142,17 +142,20 @@ fn a_device_that_was_cut_off_goes_on_as_what_it_was_begun() {
     let cut = (0..TRIES).find(|_| {
         let mut command = factory.command("d", &["--payload", "--new", "--cores", "3"]);
         interrupt_after(command.stderr(Stdio::piped()).spawn().unwrap(), "ok   identity");
-        factory.flash("d", &["--payload", "--cores", "2"]).report == Value::Null
+        factory.flash("d", &["--payload", "--cores", "2"]).report["code"] == text(FailCode::DeviceOfOtherKind)
     });
     assert!(cut.is_some(), "no die was cut off");
     let facts = begun("device.json");
     for (options, asked) in [
         (&["--cores", "2"][..], "number of cores"),
         (&["--memory", "1024"], "amount of DRAM"),
-        (&["--payload", "--cmdline", "another"], "system or command line"),
+        (&["--payload", "--cmdline", "another"], "command line"),
+        (&["--dtb", "/dev/null"], "device tree"),
     ] {
         let other = factory.flash("d", options);
-        assert_eq!((other.code, &other.report), (Some(1), &Value::Null), "{}", other.text);
+        let code = text(FailCode::DeviceOfOtherKind);
+        assert_eq!((other.code, &other.report["code"]), (Some(1), &json!(code)), "{}", other.text);
+        assert_eq!(other.report["chip_id"], facts["chip_id"]);
         assert!(other.text.contains(asked) && other.text.contains("--new"), "{}", other.text);
         assert_eq!(begun("device.json"), facts);
     }

@@ -500,6 +500,9 @@ codes! {
         1301 FlashNotClear "flash-not-clear"
             "the flash is not erased"
             "Somebody wrote it before: erase it whole, and ask who did.";
+        1302 DeviceOfOtherKind "device-of-other-kind"
+            "the device was begun with another system, command line or machine than is asked for"
+            "Go on without these options, or take another die.";
     }
 }
 

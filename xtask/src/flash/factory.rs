@@ -25,7 +25,7 @@ use super::{CORES, Flash, MEMORY_MIB, outcome};
 use crate::device::{self, Device, Facts};
 use crate::progress::{self, Step as Shown};
 use crate::tools::{self, Tool};
-use crate::{digest, firmware, input, workspace};
+use crate::{digest, firmware, workspace};
 
 /// What there is under the name of the device.
 enum Found {
@@ -50,7 +50,18 @@ impl Flash {
         let mut story = Story { flash: self, start: Instant::now(), report: FlashReport::new(&self.device) };
         let (device, package) = match self.find()? {
             Found::Closed(device) => return story.closed_before(&device),
-            Found::Unfinished(device, name) => story.carry_on(device, &name)?,
+            Found::Unfinished(device, name) => {
+                let (device, package) = story.carry_on(device, &name)?;
+                if let Some(asked) = story.asks_for_another(&device, &package)? {
+                    return story.begun_otherwise(&device, &package, asked);
+                }
+                let lifecycle = device.fused_lifecycle()?.name();
+                eprintln!(
+                    "  note `{}` is a {lifecycle} die on its way: it goes on where it was",
+                    self.device
+                );
+                (device, package)
+            }
             Found::Nothing => story.begin()?,
         };
         story.go_on(&device, &package)
@@ -122,24 +133,9 @@ impl Story<'_> {
     /// Takes up a device that was cut off, with the package that it was made from.
     fn carry_on(&mut self, device: Device, name: &str) -> Result<(Device, Prepared)> {
         tools::prepare(&[Tool::Qemu, Tool::Setpriv])?;
-        let lifecycle = device.fused_lifecycle()?.name();
         let package = package::read(&workspace::factory_dir(), name).with_context(|| {
             format!("the package that `{}` was made from is gone; `--new` makes another", self.flash.device)
         })?;
-        if let Some(other) = self.asks_for_another(&device, &package)? {
-            bail!(
-                "`{name}` is a {lifecycle} die on its way, with a package that boots {origin} with `{cmdline}`, {memory} \
-                 MiB of DRAM and {cores} cores; this command asks for {other}\n\
-                 `cargo xtask flash{option}` without it takes the die to its end; `--new` throws the die away and takes another",
-                name = self.flash.device,
-                origin = package.notes.origin,
-                cmdline = package.notes.cmdline,
-                memory = device.facts.memory_mib,
-                cores = device.facts.cores,
-                option = self.flash.option(),
-            );
-        }
-        eprintln!("  note `{}` is a {lifecycle} die on its way: it goes on where it was", self.flash.device);
         Ok((device, package))
     }
 
@@ -153,12 +149,36 @@ impl Story<'_> {
         if differs(flash.cores, device.facts.cores) {
             return Ok(Some("another number of cores"));
         }
-        if !flash.input.is_given() {
-            return Ok(None);
-        }
-        tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler])?;
-        let input = input::gather(&flash.input, &firmware::build()?, &package.notes.token)?;
-        Ok((input.digest() != package.notes.input).then_some("another system or command line"))
+        flash.input.differs(&package.notes.made_of, &package.notes.token)
+    }
+
+    /// Refuses to make another device of one on its way than it was begun as.
+    fn begun_otherwise(&mut self, device: &Device, package: &Prepared, asked: &str) -> Result<bool> {
+        let code = FailCode::DeviceOfOtherKind;
+        self.report.code = Some(String::from_utf8_lossy(&code.text()).into_owned());
+        self.report.chip_id = Some(device.facts.chip_id.clone());
+        let lifecycle = device.fused_lifecycle()?.name();
+        self.report.lifecycle = Some(lifecycle.into());
+        self.report.fuse_rows_burned = device.fuse_rows_burned()?;
+        let (name, option) = (&self.flash.device, self.flash.option());
+        eprintln!("{code}");
+        eprintln!(
+            "`{name}` is a {lifecycle} die on its way to {origin} with `{cmdline}`, {memory} MiB of DRAM and {cores} cores; \
+             this command asks for {asked}.\n",
+            origin = package.notes.origin,
+            cmdline = package.notes.made_of.cmdline,
+            memory = device.facts.memory_mib,
+            cores = device.facts.cores,
+        );
+        eprintln!(
+            "{}",
+            progress::commands(&[
+                (&format!("flash{option}"), "takes it to its end"),
+                (&format!("flash{option} --new"), "throws it away and takes a new die"),
+            ])
+        );
+        self.write(&outcome::empty_picture(name, &code.to_string()))?;
+        Ok(false)
     }
 
     /// Provisions the device and boots it for good.
@@ -196,7 +216,16 @@ impl Story<'_> {
                 end_ms: offset + step.end_ms.unwrap_or(step.start_ms),
             });
         }
-        report.rekeyed_bytes = release::audit::rekeyed_bytes(&device.files())?;
+        let brought = [&package.release.package[..], &package.release.stage1];
+        report.rekeyed_bytes = match release::audit::rekeyed_bytes(&device.files(), &brought) {
+            // It was cut off in the middle of one.
+            Err(release::Error::Image { .. } | release::Error::SlotTruncated { .. })
+                if closed != Lifecycle::Production =>
+            {
+                0
+            }
+            bytes => bytes?,
+        };
         report.lifecycle = Some(closed.name().into());
         report.fuse_rows_burned = device.fuse_rows_burned()?;
         report.authority = Some(service.lot()?);
@@ -264,10 +293,10 @@ pub(crate) fn facts(flash: &Flash, package: &Prepared) -> Facts {
         board: board::BOARD.into(),
         lifecycle: Lifecycle::Secured.name().into(),
         chip_id: String::new(),
-        system: package.notes.system,
+        system: package.notes.made_of.system,
         origin: package.notes.origin.clone(),
         token: package.notes.token.clone(),
-        cmdline: package.notes.cmdline.clone(),
+        cmdline: package.notes.made_of.cmdline.clone(),
         memory_mib: flash.memory.unwrap_or(MEMORY_MIB),
         cores: flash.cores.unwrap_or(CORES),
         package: Some(package.name.clone()),

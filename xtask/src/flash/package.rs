@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::random;
 use crate::digest;
 use crate::firmware::Firmware;
-use crate::input::{self, Input, InputArgs, System};
+use crate::input::{self, Input, InputArgs, MadeOf};
 use crate::progress::{self, Step};
 
 /// The rollback index of what this makes, and so the floor that closing burns.
@@ -24,17 +24,13 @@ const ROLLBACK_INDEX: u32 = 1;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Notes {
     /// What a device that is made from it boots.
-    pub(crate) system: System,
+    pub(crate) made_of: MadeOf,
     /// Where that comes from.
     pub(crate) origin: String,
     /// Why it is not what was to be expected, if it is not.
     pub(crate) remark: Option<String>,
     /// What the system prints to prove that it was reached; in the package it is encrypted.
     pub(crate) token: String,
-    /// The signed kernel command line.
-    pub(crate) cmdline: String,
-    /// The digest of all that it boots.
-    pub(crate) input: String,
 }
 
 /// A package and what belongs to it.
@@ -109,14 +105,8 @@ pub(crate) fn make(
             .context("the workspace's version is no release version")?,
         rollback_index: ROLLBACK_INDEX,
     };
-    let notes = Notes {
-        input: input.digest(),
-        system: input.system,
-        origin: input.origin,
-        remark: input.remark,
-        token,
-        cmdline: input.cmdline.clone(),
-    };
+    let made_of = input.made_of();
+    let notes = Notes { made_of, origin: input.origin, remark: input.remark, token };
     let parts = PackageParts {
         release: format!("kiln {}", env!("CARGO_PKG_VERSION")),
         stage1: firmware.stage1.flat.clone(),
@@ -160,7 +150,10 @@ fn fingerprint(owner: &Owner, firmware: &Firmware, input: &Input) -> String {
         &owner.root_digest(),
         &firmware.stage1.flat.bytes,
         &firmware.stage2.flat.bytes,
-        input.digest().as_bytes(),
+        &input.kernel,
+        input.initramfs.as_deref().unwrap_or_default(),
+        &input.dtb,
+        input.cmdline.as_bytes(),
         env!("CARGO_PKG_VERSION").as_bytes(),
     ]);
     digest.truncate(16);

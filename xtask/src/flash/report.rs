@@ -28,7 +28,8 @@ pub struct FlashReport {
     pub steps: Vec<Step>,
     /// What the authority counts; of one that `--authority` names, the name of the lot alone.
     pub authority: Option<Lot>,
-    /// Bytes of plaintext that lie on the device under keys of its own, as it encrypted them anew, each copy counted.
+    /// Bytes of plaintext that lie on the device under keys of its own, as it encrypted them anew, each copy counted; 0 if it
+    /// was cut off while it did.
     pub rekeyed_bytes: u64,
     /// Fuse rows that were burned after fabrication, locks included.
     pub fuse_rows_burned: usize,

@@ -1,9 +1,10 @@
 //! Ciphertext that two devices share.
 
 use crate::{DeviceFiles, Error, files};
+use memchr::memmem;
 use memory_map::{Region, qemu_virt};
 use sealed_image::host::Inspected;
-use sealed_image::{Header, Kind, MAX_METADATA, PAYLOAD_ALIGN};
+use sealed_image::{HEADER_BYTES, Header, MAX_METADATA, PAYLOAD_ALIGN};
 use std::path::{Path, PathBuf};
 
 /// Length of a block of the cipher, in bytes.
@@ -34,7 +35,8 @@ pub struct Payload {
 struct Image {
     /// The place and the kind.
     name: String,
-    kind: Kind,
+    /// Its sealing record: salt and wrapped data key.
+    sealing: Vec<u8>,
     /// Length of its payload in the clear, in bytes.
     plain_bytes: u64,
     /// Where its payload starts in its file, in bytes.
@@ -59,21 +61,17 @@ pub fn payloads(device: &DeviceFiles) -> Result<Vec<Payload>, Error> {
     Ok(all)
 }
 
-/// Counts the bytes of plaintext that a device holds under keys of its own, each copy counted. The provisioning stage is
-/// not among them: its key is known to whoever pre-provisioned the die. A place that the device was writing when it was
-/// cut off counts nothing.
+/// Counts the bytes of plaintext that a device holds under keys of its own, each copy counted. A copy with the sealing
+/// record of one in `factory`, which holds the images that the factory wrote, is none of its own.
 ///
 /// # Errors
-/// Files that cannot be read.
-pub fn rekeyed_bytes(device: &DeviceFiles) -> Result<u64, Error> {
+/// As [`payloads`]; also a place that is being written, as it may be until a die is closed.
+pub fn rekeyed_bytes(device: &DeviceFiles, factory: &[&[u8]]) -> Result<u64, Error> {
     let mut bytes = 0;
     for (name, path, region) in places(device) {
-        match images(name, &path, region) {
-            Err(Error::Image { .. } | Error::SlotTruncated { .. }) => {}
-            images => {
-                let own = images?.into_iter().filter(|image| image.kind != Kind::Stage1);
-                bytes += own.map(|image| image.plain_bytes).sum::<u64>();
-            }
+        for image in images(name, &path, region)? {
+            let brought = factory.iter().any(|images| memmem::find(images, &image.sealing).is_some());
+            bytes += if brought { 0 } else { image.plain_bytes };
         }
     }
     Ok(bytes)
@@ -103,9 +101,12 @@ fn images(place: &str, path: &Path, region: Region) -> Result<Vec<Image>, Error>
         if !region.contains(at, image.image_len) {
             return Err(Error::SlotTruncated { offset });
         }
+        let sealing = (HEADER_BYTES as u32 + header.delegation_len + header.manifest_len) as usize;
+        let sealing = metadata.get(sealing..).and_then(|rest| rest.get(..header.sealing_len as usize));
+        let sealing = sealing.ok_or(Error::SlotTruncated { offset })?.to_vec();
         all.push(Image {
             name: format!("{} in {place}", image.manifest.kind.name()),
-            kind: image.manifest.kind,
+            sealing,
             plain_bytes: image.manifest.plain_size,
             start: at + u64::from(header.payload_offset),
             stored_bytes: header.payload_len,
@@ -189,6 +190,24 @@ mod tests {
         flash.write(&files.flash0()).unwrap();
         write_disk(&files.disk(), Some(&a), Some(&b)).unwrap();
         files
+    }
+
+    #[test]
+    fn what_the_factory_brought_is_not_under_keys_of_the_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = device(&folder.path().join("a"), &Key::new(random()), &Key::new(random()));
+        // Both OS slots: kernel, device tree and what names them; and one stage.
+        let all = rekeyed_bytes(&files, &[]).unwrap();
+        assert!(all > 100_000 + 2 * 300_500, "{all}");
+        let stage = files.read_flash0(qemu_virt::BOOT_SLOT_A).unwrap();
+        assert_eq!(rekeyed_bytes(&files, &[&stage]).unwrap(), all - 100_000);
+        let os = files.read_disk(qemu_virt::OS_SLOT_A).unwrap();
+        assert_eq!(rekeyed_bytes(&files, &[b"", &os]).unwrap(), all - (all - 100_000) / 2);
+
+        // A place that is being written.
+        let os = &os[..200_000];
+        std::fs::write(files.disk(), os).unwrap();
+        assert!(rekeyed_bytes(&files, &[]).is_err());
     }
 
     #[test]
