@@ -19,6 +19,7 @@ mod firmware;
 pub mod forge;
 pub mod leak;
 mod maker;
+pub mod poke;
 pub mod verdict;
 
 pub use device::{Device, TOKEN, expectation};

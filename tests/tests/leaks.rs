@@ -8,6 +8,7 @@ use memory_map::qemu_virt::{BOOT_INFO, DRAM_BASE, DRAM_MIN, PARKING, SECURE_RAM,
 use memory_map::{MIB, Region};
 use store::Slot;
 use tests::leak::{Secret, find, keys_of_die, keys_of_slot, normal_ram, secure_ram};
+use tests::poke::poke;
 use tests::verdict::story;
 use tests::{Device, Firmware, Maker, TOKEN, cmdline, expectation};
 
@@ -53,6 +54,37 @@ fn of_a_boot_in_secure_and_in_normal_memory_while_the_payload_runs() {
             Secret { name: "canary".into(), bytes: Firmware::get().payload.bytes[4096..4128].to_vec() };
         assert!(!find(&normal, &[code]).is_empty(), "a canary in normal RAM is found");
         assert_eq!(find(&normal, &secrets), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_lies_in_secure_memory_before_a_reset_is_gone_after_it() {
+    let (maker, stage2, os, _) = parts();
+    let device = Device::new(&maker).boot_slot(Slot::A, stage2).os_slot(Slot::A, os);
+    device.machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32)).run(|machine| {
+        let report = machine.observe(&expectation()).unwrap();
+        assert_eq!(report.result, Outcome::Payload, "{}", story(&report));
+        // Places that a boot does not write to, so that nothing but clearing clears them.
+        let secure = secure_ram(machine, 1);
+        let canary: Vec<u8> = (0..32).map(|n| 0xA5 ^ (n * 7)).collect();
+        let free = |page: &usize| secure[*page..][..4096].iter().all(|byte| *byte == 0);
+        let pages: Vec<usize> = (0..secure.len()).step_by(4096).filter(free).collect();
+        assert!(pages.len() > 16, "{} pages are free", pages.len());
+        let chosen: Vec<usize> = pages.iter().step_by(pages.len() / 8).chain(pages.last()).copied().collect();
+        for page in &chosen {
+            poke(machine, 1, SECURE_RAM.base + *page as u64 + 64, &canary);
+        }
+        let holds =
+            |memory: &[u8]| chosen.iter().filter(|page| memory[**page + 64..][..32] == canary).count();
+        assert_eq!(holds(&secure_ram(machine, 1)), chosen.len(), "the control: they are there");
+
+        let seen = machine.console.len();
+        machine.qmp.execute("system_reset", serde_json::Value::Null).unwrap();
+        machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
+        machine.console.wait_for(b"KILN-PAYLOAD ", seen, Duration::from_secs(60)).unwrap();
+        let secure = secure_ram(machine, 1);
+        assert_is_secure_ram(&secure);
+        assert_eq!(holds(&secure), 0);
     });
 }
 
