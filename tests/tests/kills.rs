@@ -8,6 +8,7 @@ use lifecycle::{Lifecycle, WORDS};
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, JOURNAL, OTP_WORDS};
 use sealed_image::HEADER_BYTES;
+use sim::Noise;
 use store::Slot;
 use tests::factory::{Cut, LOT};
 use tests::verdict::{assert_boots, assert_closed};
@@ -30,19 +31,6 @@ const WATCHED: [Region; 6] = [
 const WRITES: u64 = 60;
 /// The latest random time: about when a device that was never cut off is closed.
 const LATEST_MS: u64 = 1500;
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): what it chose can be chosen again.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// When a kill comes.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +74,7 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
     let kills = number("KILN_KILLS").map_or(KILLS, |kills: u64| kills as usize);
     let seed = number("KILN_SEED").unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
     eprintln!("KILN_SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Noise(seed);
     let factory = Factory::new();
     let way = factory.open(u32::MAX);
     let (mut dies, mut counted, mut late, mut chosen) = (0, [0, 0], 0, 0);
@@ -96,9 +84,9 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
         dies += 1;
         assert!(dies as usize <= 4 * kills, "of {dies} dies only {counted:?} were killed in time");
         for _ in 0..LIVES {
-            let random = chance.below(2) == 0;
+            let random = chance.next().is_multiple_of(2);
             let kill = if random {
-                Kill::Time(Duration::from_millis(chance.below(LATEST_MS)))
+                Kill::Time(Duration::from_millis(chance.next() % LATEST_MS))
             } else {
                 // Every third write, from another one on each time round.
                 chosen += 3;

@@ -109,9 +109,9 @@ impl Device {
         })
     }
 
-    /// Makes the device `name` as a whole: a reader sees the old one or the new one, never a mixture, nor none where the
-    /// file system can exchange names. `make` puts its
-    /// files into a folder, and may add to what is known of it.
+    /// Makes the device `name` as a whole: a reader sees the old one or the new one, never a mixture, and never
+    /// none where the file system can exchange names. `make` puts its files into a folder, and may add to what is known
+    /// of it.
     ///
     /// # Errors
     /// If `make` fails or the folder cannot be written; the old device is then as it was.

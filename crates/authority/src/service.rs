@@ -38,7 +38,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -166,24 +166,19 @@ async fn elsewhere(
     request: Request,
 ) -> Result<Response, Infallible> {
     let detail = format!("there is no {} {}", request.method(), request.uri().path());
-    let refused = to_the_end(async move {
-        Err(refuse(&authority, &asker.station, FailCode::RequestMalformed, detail).await)
-    });
-    Ok(match refused.await {
-        Err(refused) if refused.code == FailCode::RequestMalformed => {
-            refusal(StatusCode::NOT_FOUND, &refused)
-        }
-        Err(refused) => refusal(status(refused.code), &refused),
-        Ok(_) => StatusCode::NOT_FOUND.into_response(),
-    })
+    let code = FailCode::RequestMalformed;
+    let refused = to_the_end(async move { refuse(&authority, &asker.station, code, detail).await });
+    let refused = refused.await.unwrap_or_else(|failed| failed);
+    let status = if refused.code == code { StatusCode::NOT_FOUND } else { status(refused.code) };
+    Ok(refusal(status, &refused))
 }
 
 /// Answers a question also if nobody waits for the answer any more: a station that hangs up leaves its audit row.
-async fn to_the_end(
-    answer: impl Future<Output = Result<Vec<u8>, Refusal>> + Send + 'static,
-) -> Result<Vec<u8>, Refusal> {
-    let answered = tokio::spawn(answer).await;
-    answered.unwrap_or_else(|error| Err(Refusal::new(FailCode::StorageFailed, error.to_string())))
+async fn to_the_end<T: Send + 'static>(
+    answer: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let failed = |error: JoinError| Refusal::new(FailCode::StorageFailed, error.to_string());
+    tokio::spawn(answer).await.map_err(failed)
 }
 
 /// Writes a refusal of the service's own down, and returns what is to be told.
@@ -244,7 +239,7 @@ async fn answer(
             }
         }
     });
-    match answered.await {
+    match answered.await.flatten() {
         Ok(answer) => {
             let message = question.answer().unwrap_or(Message::Refusal);
             (StatusCode::OK, [(header::CONTENT_TYPE, content_type(message))], answer).into_response()

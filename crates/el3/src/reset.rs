@@ -30,7 +30,7 @@ kiln_reset:
     b.hs 9f
     cbnz x1, 5f",
     mmu::mmu_on!(),
-    "// Clear all secure RAM, a cache line at a time. Stores and not `dc zva`, which takes ten times as long where it is
+    "// Clear all secure RAM, a cache line at a time. Stores and not `dc zva`, of which each is a call where it is
     // emulated.
     ldr x11, ={secure_ram}
     ldr x12, ={secure_ram_end}

@@ -11,6 +11,6 @@ pub use disk::{Devices, Disk};
 pub use entropy::{Fault, Source};
 pub use nor::Nor;
 pub use otp::Otp;
-pub use power::{Power, Tear};
+pub use power::{Noise, Power, Tear};
 
-use power::{Fate, Noise};
+use power::Fate;

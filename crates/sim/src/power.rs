@@ -88,10 +88,12 @@ impl Power {
 
 /// Pseudo-random numbers that follow from a seed (SplitMix64): for tests that can be run again, not for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Noise(pub(crate) u64);
+pub struct Noise(pub u64);
 
 impl Noise {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// Returns the next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -154,31 +154,21 @@ impl Story<'_> {
 
     /// Refuses to make another device of one on its way than it was begun as.
     fn begun_otherwise(&mut self, device: &Device, package: &Prepared, asked: &str) -> Result<bool> {
-        let code = FailCode::DeviceOfOtherKind;
-        self.report.code = Some(String::from_utf8_lossy(&code.text()).into_owned());
-        self.report.chip_id = Some(device.facts.chip_id.clone());
-        let lifecycle = device.fused_lifecycle()?.name();
-        self.report.lifecycle = Some(lifecycle.into());
-        self.report.fuse_rows_burned = device.fuse_rows_burned()?;
         let (name, option) = (&self.flash.device, self.flash.option());
-        eprintln!("{code}");
-        eprintln!(
+        let why = format!(
             "`{name}` is a {lifecycle} die on its way to {origin} with `{cmdline}`, {memory} MiB of DRAM and {cores} cores; \
-             this command asks for {asked}.\n",
+             this command asks for {asked}.",
+            lifecycle = device.fused_lifecycle()?.name(),
             origin = package.notes.origin,
             cmdline = package.notes.made_of.cmdline,
             memory = device.facts.memory_mib,
             cores = device.facts.cores,
         );
-        eprintln!(
-            "{}",
-            progress::commands(&[
-                (&format!("flash{option}"), "takes it to its end"),
-                (&format!("flash{option} --new"), "throws it away and takes a new die"),
-            ])
-        );
-        self.write(&outcome::empty_picture(name, &code.to_string()))?;
-        Ok(false)
+        let next = [
+            (&*format!("flash{option}"), "takes it to its end"),
+            (&format!("flash{option} --new"), "throws it away and takes a new die"),
+        ];
+        self.leave(device, FailCode::DeviceOfOtherKind, &why, &next)
     }
 
     /// Provisions the device and boots it for good.
@@ -256,27 +246,28 @@ impl Story<'_> {
 
     /// Refuses to do anything to a closed device.
     fn closed_before(&mut self, device: &Device) -> Result<bool> {
-        let code = FailCode::DieClosed;
+        let (name, option) = (&self.flash.device, self.flash.option());
+        let why = format!(
+            "`{name}` is a closed device: its fuses are burned for good, and no tool gives it another owner, another \
+             seed or an older release."
+        );
+        let next = [
+            (&*format!("run{option}"), "boots it"),
+            (&format!("flash{option} --new"), "throws it away and takes a new die"),
+            ("flash --device NAME", "makes another next to it"),
+        ];
+        self.leave(device, FailCode::DieClosed, &why, &next)
+    }
+
+    /// Leaves a device as it is: says why and what to do, and reports it.
+    fn leave(&mut self, device: &Device, code: FailCode, why: &str, next: &[(&str, &str)]) -> Result<bool> {
         let report = &mut self.report;
         report.code = Some(String::from_utf8_lossy(&code.text()).into_owned());
         report.chip_id = Some(device.facts.chip_id.clone());
         report.lifecycle = Some(device.fused_lifecycle()?.name().into());
         report.fuse_rows_burned = device.fuse_rows_burned()?;
-        let (name, option) = (&self.flash.device, self.flash.option());
-        eprintln!("{code}");
-        eprintln!(
-            "`{name}` is a closed device: its fuses are burned for good, and no tool gives it another owner, another \
-             seed or an older release.\n"
-        );
-        eprintln!(
-            "{}",
-            progress::commands(&[
-                (&format!("run{option}"), "boots it"),
-                (&format!("flash{option} --new"), "throws it away and takes a new die"),
-                ("flash --device NAME", "makes another next to it"),
-            ])
-        );
-        self.write(&outcome::empty_picture(name, &code.to_string()))?;
+        eprintln!("{code}\n{why}\n\n{}", progress::commands(next));
+        self.write(&outcome::empty_picture(&self.flash.device, &code.to_string()))?;
         Ok(false)
     }
 }
