@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use boot_info::closing::ClosingState;
+use figures::Figure;
 use lifecycle::{Lifecycle, WORDS};
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, JOURNAL, OTP_WORDS};
@@ -14,8 +15,8 @@ use tests::factory::{Cut, LOT};
 use tests::verdict::{assert_boots, assert_closed};
 use tests::{Die, Factory};
 
-/// Kills that have to come in time. `KILN_KILLS` asks for more.
-const KILLS: usize = 40;
+/// Kills that have to come in time: in short and in long runs.
+const KILLS: [usize; 2] = [40, 200];
 /// Kills of one die at most.
 const LIVES: usize = 3;
 /// The regions whose writes are chosen from: fuses, journal, closing state and the first image of each boot slot.
@@ -71,7 +72,7 @@ fn is_acknowledged(die: &Die) -> bool {
 #[test]
 fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let kills = number("KILN_KILLS").map_or(KILLS, |kills: u64| kills as usize);
+    let kills = figures::scaled(KILLS[0], KILLS[1]);
     let seed = number("KILN_SEED").unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
     eprintln!("KILN_SEED={seed}");
     let mut chance = Noise(seed);
@@ -112,10 +113,16 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
             "one install for each die, however often it was killed"
         );
     }
-    eprintln!(
-        "{} kills at writes, {} at random times, {late} too late to count; {dies} dies; journals of {reached:?} entries",
-        counted[0], counted[1]
-    );
     assert!(counted.iter().all(|counted| *counted >= kills / 8), "{counted:?} kills of either kind");
     assert!(reached.len() >= 8, "kills came at {reached:?} entries only");
+    let note = format!(
+        "{} at writes, {} at random times, {late} too late to count; {dies} dies; journals of {} lengths",
+        counted[0],
+        counted[1],
+        reached.len()
+    );
+    Figure::new("QEMU kill campaign", "kills", kills as u64)
+        .ran(counted.iter().sum::<usize>() as u64)
+        .note(note)
+        .report();
 }

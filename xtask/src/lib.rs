@@ -26,4 +26,5 @@ pub mod run;
 pub mod size;
 pub mod test;
 pub mod tools;
+mod verification;
 pub mod workspace;

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use figures::Figure;
 
 use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
-use crate::{debian, exec, firmware, workspace};
+use crate::{debian, exec, firmware, verification, workspace};
 
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
 /// ones give it tuples where it expects lists), and one that holds messages against their CDDL.
@@ -25,6 +26,12 @@ const NEEDS_LINUX: &str = "debians_linux";
 /// that is put in), then runs `cargo test --workspace`. Words after `--` go to it.
 #[derive(Args, Debug, Default)]
 pub struct Test {
+    /// Let the rigs that look for what must never happen run as long as before a release: more than an hour
+    #[arg(long)]
+    long: bool,
+    /// Write the table of what the rigs ran into docs/verification.md
+    #[arg(long, conflicts_with = "args")]
+    record: bool,
     /// Arguments for `cargo test`, in place of `--workspace`
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -49,8 +56,13 @@ impl Test {
         firmware::panic_control()?;
         firmware::conformance()?;
         let python = python()?;
+        let figures = verification::folder()?;
         let mut cargo = exec::cargo();
         cargo.arg("test").env("KILN_BUILD_DIR", workspace::build_dir()).env("KILN_PYTHON", &python);
+        cargo.env(figures::FOLDER, &figures).env_remove(figures::LONG);
+        if self.long {
+            cargo.env(figures::LONG, "1");
+        }
         let linux = debian::fetch();
         if self.args.is_empty() {
             cargo.args(["--workspace", "--no-fail-fast"]);
@@ -81,7 +93,17 @@ impl Test {
             succeeded &= run(exec::cargo().args(["test", "--package", "boot-crypto"]), &mut tally)?;
         }
         let took = progress::seconds(start.elapsed());
-        println!();
+        let figures = figures::gather(&figures).context("cannot read what the rigs reported")?;
+        let table = verification::table(&figures);
+        println!("\n{table}");
+        if self.args.is_empty() {
+            let missing = verification::missing(&figures);
+            missing.iter().for_each(|rig| println!("  NOT REPORTED: {rig}"));
+            succeeded &= missing.is_empty() && figures.iter().all(Figure::is_good);
+        }
+        if self.record && succeeded {
+            verification::record(&table, self.long)?;
+        }
         println!("{} passed, {} failed, {} ignored, in {took}", tally.passed, tally.failed, tally.ignored);
         tally.failures.iter().for_each(|name| println!("  FAILED {name}"));
         if linux.is_err() {

@@ -1,0 +1,95 @@
+//! The table of docs/verification.md: what the test rigs ran, as they reported it.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use figures::Figure;
+
+use crate::workspace;
+
+/// Every rig that has to report. One that does not has not run, whatever the test harness says.
+const RIGS: [&str; 1] = ["QEMU kill campaign"];
+
+/// Returns the folder that figures are gathered in, empty.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let folder = workspace::kiln_dir().join("figures");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+/// What the rigs ran, as a table in Markdown.
+pub(crate) fn table(figures: &[Figure]) -> String {
+    let mut table = String::from("| rig | ran | due | result | of this |\n|---|---:|---:|---|---|\n");
+    for figure in figures {
+        let Figure { rig, unit, ran, due, violations, note } = figure;
+        let result = match (figure.is_good(), violations) {
+            (true, _) => "0 violations".to_owned(),
+            (false, 0) => "**too few**".to_owned(),
+            (false, violations) => format!("**{violations} violations**"),
+        };
+        writeln!(table, "| {rig} | {ran} {unit} | {due} | {result} | {note} |").expect("a string takes it");
+    }
+    table
+}
+
+/// Tells which rigs have not reported.
+pub(crate) fn missing(figures: &[Figure]) -> Vec<&'static str> {
+    RIGS.into_iter().filter(|rig| figures.iter().all(|figure| figure.rig != *rig)).collect()
+}
+
+/// Puts the table into docs/verification.md: the one of short or of long runs.
+///
+/// # Errors
+/// If the document cannot be read or written, or has no place for it.
+pub(crate) fn record(table: &str, long: bool) -> Result<()> {
+    let path = workspace::root().join("docs/verification.md");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = if long { "long" } else { "short" };
+    let text = replaced(&text, name, table)?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Replaces what stands between the markers of this name.
+pub(crate) fn replaced(text: &str, name: &str, with: &str) -> Result<String> {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {name}: {edge} -->"));
+    let Some((before, rest)) = text.split_once(&begin) else { bail!("docs/verification.md lacks `{begin}`") };
+    let Some((_, after)) = rest.split_once(&end) else { bail!("docs/verification.md lacks `{end}`") };
+    Ok(format!("{before}{begin}\n\n{with}\n{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_is_too_little_or_wrong() {
+        let figure = Figure::new("a rig", "cuts", 3).ran(3);
+        let table = table(&[figure.clone().note("fine"), figure.clone().ran(2), figure.violations(4)]);
+        let lines: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| a rig | 3 cuts | 3 | 0 violations | fine |",
+                "| a rig | 2 cuts | 3 | **too few** |  |",
+                "| a rig | 3 cuts | 3 | **4 violations** |  |",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rig_that_does_not_report_is_missed() {
+        assert_eq!(missing(&[]), RIGS);
+        assert!(missing(&RIGS.map(|rig| Figure::new(rig, "", 0))).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_between_the_markers_is_replaced() {
+        let text = "a\n<!-- short: begin -->\nold\n<!-- short: end -->\nz\n";
+        let new = replaced(text, "short", "| new |\n").unwrap();
+        assert_eq!(new, "a\n<!-- short: begin -->\n\n| new |\n\n<!-- short: end -->\nz\n");
+        assert!(replaced(text, "long", "").is_err());
+    }
+}
