@@ -9,7 +9,7 @@ use figures::Figure;
 use crate::workspace;
 
 /// Every rig that has to report. One that does not has not run, whatever the test harness says.
-const RIGS: [&str; 1] = ["QEMU kill campaign"];
+const RIGS: [&str; 3] = ["QEMU kill campaign", "power cuts, every operation", "power cuts, two in a row"];
 
 /// Returns the folder that figures are gathered in, empty.
 pub(crate) fn folder() -> Result<PathBuf> {

@@ -89,6 +89,14 @@ impl EcKey {
 /// s out of range.
 #[inline(never)]
 pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
+    #[cfg(feature = "host")]
+    return crate::memo::decided(public_key, digest, signature, || verify(public_key, digest, signature));
+    #[cfg(not(feature = "host"))]
+    verify(public_key, digest, signature)
+}
+
+#[inline(always)]
+fn verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
     let Some((r, s)) = halves(signature) else { return Decision::REFUSE };
     let (Some(key), Some(r), Some(s)) =
         (parse_point(public_key), EcKey::from_scalar(r), EcKey::from_scalar(s))

@@ -2,6 +2,8 @@
 
 use crate::Digest;
 use core::fmt;
+
+pub use crate::memo::remembering;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
 use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::pkcs8::DecodePrivateKey as _;

@@ -39,6 +39,8 @@ mod hmac;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod labels;
+#[cfg(feature = "host")]
+mod memo;
 #[cfg(feature = "rsa")]
 mod ps256;
 pub mod test_keys;

@@ -63,11 +63,8 @@ impl<B: Bus, C: Clock> OtpBurn for NorOtp<'_, B, C> {
             return Err(BurnError::Locked { index });
         }
         let burned = self.read(index).ok_or(failed)?;
-        if bits & !burned == 0 {
-            return Ok(());
-        }
         if (self.rules.locked)(self, index) {
-            return Err(BurnError::Locked { index });
+            return if bits & !burned == 0 { Ok(()) } else { Err(BurnError::Locked { index }) };
         }
         let wanted = burned | bits;
         self.bank.program(word, &[!wanted]).map_err(|_| failed)?;

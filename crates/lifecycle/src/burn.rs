@@ -148,8 +148,9 @@ impl CheckedPlan {
         self.plan.rows()
     }
 
-    /// Burns the plan: each word, read back before the next; a row's lock comes after its last word. What is burned
-    /// already is read back all the same.
+    /// Burns the plan: each word, read back before the next; a row's lock comes after its last word. What reads as burned
+    /// already is burned again, unless its row is locked: power may have failed while it burned, and a bit that is burned
+    /// in part reads one way today and the other way tomorrow.
     ///
     /// # Errors
     /// [`Error::RowForeign`] if a row of the plan holds other bits than the plan's, [`Error::BurnFailed`] if the bank
@@ -158,13 +159,11 @@ impl CheckedPlan {
     pub fn burn(&self, otp: &mut impl OtpBurn) -> Result<(), Error> {
         check_foreign(&self.plan, &self.target, otp)?;
         for burn in self.plan.burns() {
-            let word = |otp: &dyn Otp| otp.read(burn.word).ok_or(Error::BankTooSmall(burn.word));
-            let missing = burn.bits & !word(otp)?;
-            if missing != 0 {
-                otp.burn(burn.word, missing).map_err(Error::BurnFailed)?;
+            if !is_locked(otp, burn.word) {
+                otp.burn(burn.word, burn.bits).map_err(Error::BurnFailed)?;
             }
             let target = self.target.read(burn.word).unwrap_or_default();
-            if word(otp)? != target {
+            if otp.read(burn.word).ok_or(Error::BankTooSmall(burn.word))? != target {
                 return Err(Error::ReadBack(burn.word));
             }
         }

@@ -7,8 +7,6 @@ use hal::BurnError;
 pub enum Error {
     /// The bank holds only this many words.
     BankTooSmall(usize),
-    /// The word of this index read differently the second time.
-    Unstable(usize),
     /// The row was burned in part, or more of its bits have drifted than redundancy covers.
     RowTorn(Row),
     /// Both copies of the row are whole, and they hold different values.
@@ -61,9 +59,7 @@ impl Error {
     /// Returns the stable code that stands for this reason.
     pub const fn code(&self) -> FailCode {
         match self {
-            Self::BankTooSmall(_) | Self::Unstable(_) | Self::RowTorn(_) | Self::RowsDisagree(_) => {
-                FailCode::OtpUnreadable
-            }
+            Self::BankTooSmall(_) | Self::RowTorn(_) | Self::RowsDisagree(_) => FailCode::OtpUnreadable,
             Self::RowMissing(_) | Self::NoOwnerRoot => FailCode::FuseRowMissing,
             Self::LifecycleUnknown(_) | Self::LifecycleUnstable => FailCode::LifecycleUnknown,
             Self::LifecycleForbids(_) => FailCode::LifecycleForbids,

@@ -74,7 +74,7 @@ impl FuseFacts {
     /// Reads the facts of any die whose lifecycle is known.
     ///
     /// # Errors
-    /// Refuses a bank that is too small or unstable, and lifecycle words that stand for no state.
+    /// Refuses a bank that is too small, and lifecycle words that stand for no state.
     pub fn read(otp: &impl Otp) -> Result<Self, Error> {
         let mut reader = Reader::new(otp)?;
         let revoked = reader.roots_revoked()?;

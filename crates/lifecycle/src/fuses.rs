@@ -102,7 +102,7 @@ impl Fuses {
     /// Reads the lifecycle alone, of any die.
     ///
     /// # Errors
-    /// Refuses a bank that is too small or unstable, and words that stand for no state.
+    /// Refuses a bank that is too small, and words that stand for no state.
     pub fn read_lifecycle(otp: &impl Otp) -> Result<Lifecycle, Error> {
         Reader::new(otp)?.lifecycle()
     }
@@ -110,7 +110,7 @@ impl Fuses {
     /// Returns the chip id, of any die.
     ///
     /// # Errors
-    /// Refuses a bank that is too small or unstable, and a row that is blank, torn or damaged.
+    /// Refuses a bank that is too small, and a row that is blank, torn or damaged.
     pub fn read_chip_id(otp: &impl Otp) -> Result<[u8; 16], Error> {
         chip_id(&mut Reader::new(otp)?)
     }
@@ -118,7 +118,7 @@ impl Fuses {
     /// Returns the provisioning key alone, for the stage that it opened.
     ///
     /// # Errors
-    /// Refuses a bank that is too small or unstable, and a row that is blank, torn or damaged.
+    /// Refuses a bank that is too small, and a row that is blank, torn or damaged.
     pub fn read_provisioning_key(otp: &impl Otp) -> Result<Key, Error> {
         Reader::new(otp)?.record(Row::ProvisioningKey)
     }
@@ -126,7 +126,7 @@ impl Fuses {
     /// Returns the rows that may not be burned any more. A row whose lock is burned in part is locked.
     ///
     /// # Errors
-    /// Refuses a bank that is too small or unstable.
+    /// Refuses a bank that is too small.
     pub fn read_locks(otp: &impl Otp) -> Result<Rows, Error> {
         Reader::new(otp)?.locks()
     }

@@ -1,7 +1,7 @@
 //! Reading rows out of the bank.
 
 use crate::map::{COPIES, COPY_WORDS, DATA_WORDS, ROOT_SLOTS, VALID_FLAG};
-use crate::redundancy::{Copy, MAX_DRIFT, distance, is_whole, level};
+use crate::redundancy::{Copy, MAX_DRIFT, distance, is_whole, level, vote};
 use crate::{Error, Flag, Lifecycle, Record, Row, Rows, WORDS};
 use boot_crypto::Key;
 use core::hint::black_box;
@@ -28,11 +28,11 @@ impl<'a, O: Otp> Reader<'a, O> {
         self.corrected
     }
 
-    /// Reads one word twice.
+    /// Reads one word three times and takes of each bit what most of them say: one disturbed read changes nothing, and a
+    /// bit that a torn burn has left between 0 and 1 counts as either, as the redundancy of its row expects.
     fn word(&self, index: usize) -> Result<u32, Error> {
-        let first = self.otp.read(index).ok_or(Error::BankTooSmall(index))?;
-        let second = self.otp.read(black_box(index)).ok_or(Error::BankTooSmall(index))?;
-        if first == second { Ok(first) } else { Err(Error::Unstable(index)) }
+        let read = |index| self.otp.read(black_box(index)).ok_or(Error::BankTooSmall(index));
+        Ok(vote([read(index)?, read(index)?, read(index)?]))
     }
 
     /// Reads three copies of one word, `step` words apart.

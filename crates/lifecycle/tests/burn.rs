@@ -101,6 +101,7 @@ fn cut_everywhere(start: &Otp, power: &Power, plan: fn() -> Plan, look: impl Fn(
             let again = plan().check(&otp).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
             again.burn(&mut otp).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
             assert_eq!(otp.contents(), whole.contents(), "{shown}");
+            assert_eq!(otp.unstable().count(), 0, "{shown}: a bit that is burned in part");
             cuts += 1;
         }
     }
@@ -211,12 +212,12 @@ fn closing_that_is_cut_twice_carries_on() {
 }
 
 #[test]
-fn burning_a_plan_again_burns_nothing() {
+fn burning_a_plan_again_changes_nothing() {
     let power = Power::new();
     let mut otp = closed(&power);
-    let before = (otp.contents().to_vec(), power.operations());
+    let before = otp.contents().to_vec();
     closing().check(&otp).unwrap().burn(&mut otp).unwrap();
-    assert_eq!((otp.contents().to_vec(), power.operations()), before);
+    assert_eq!(otp.contents(), before);
     assert!(burned_bits(&otp) > 1000);
 }
 

@@ -1,6 +1,6 @@
 //! A block device, and the devices that reach memory by DMA together.
 
-use crate::{Fate, Power, Source};
+use crate::{Fate, Noise, Operation, Power, Source, Tear};
 use hal::{DmaDevices, Entropy as _, ReadError, Storage, StorageMut, WriteError};
 
 const SECTOR: u64 = 512;
@@ -31,6 +31,29 @@ impl Disk {
     pub fn change(&mut self, change: impl FnOnce(&mut [u8])) {
         change(&mut self.seen);
         self.pending.clear();
+    }
+
+    /// Takes another supply, for a copy that is to be independent.
+    pub fn connect(&mut self, power: &Power) {
+        self.power = power.clone();
+    }
+
+    /// After a power cut: loses what the cut has lost of what was not flushed. For a cut that came during an operation of
+    /// another part; of its own the disk knows by itself.
+    pub fn settle(&mut self) {
+        if let Some((tear, mut noise)) = self.power.failed() {
+            self.lose(|| noise.came_to(tear));
+        }
+    }
+
+    /// Power fails while a sector is written: like all that was not flushed it is there or not, or, if its bits are
+    /// unstable, only up to some byte.
+    fn tear_sector(&mut self, at: usize, sector: &[u8], tear: Tear, mut noise: Noise) {
+        let come_to = (noise.next() % SECTOR) as usize;
+        self.lose(|| noise.came_to(tear));
+        if tear == Tear::Unstable {
+            self.seen[at..at + come_to].copy_from_slice(&sector[..come_to]);
+        }
     }
 
     /// Power fails: of what was not flushed, each sector is there or not.
@@ -75,7 +98,8 @@ impl StorageMut for Disk {
             return Err(error);
         }
         for (at, sector) in (offset as usize..).step_by(SECTOR as usize).zip(bytes.chunks(SECTOR as usize)) {
-            let fate = self.power.operation();
+            let fate =
+                self.power.operation(|| Operation::Sector { offset: at as u64, bytes: sector.to_vec() });
             if fate != Fate::Off {
                 let place = &mut self.seen[at..at + sector.len()];
                 let mut durable = [0; SECTOR as usize];
@@ -85,8 +109,8 @@ impl StorageMut for Disk {
             }
             match fate {
                 Fate::Done => {}
-                Fate::Torn(tear, mut noise) => {
-                    self.lose(|| noise.came_to(tear));
+                Fate::Torn(tear, noise) => {
+                    self.tear_sector(at, sector, tear, noise);
                     return Err(error);
                 }
                 Fate::Off => return Err(error),
@@ -97,7 +121,7 @@ impl StorageMut for Disk {
 
     fn flush(&mut self) -> Result<(), WriteError> {
         let error = WriteError { offset: 0 };
-        match self.power.operation() {
+        match self.power.operation(|| Operation::FlushDisk) {
             Fate::Done => {
                 self.pending.clear();
                 Ok(())
@@ -151,7 +175,6 @@ impl DmaDevices for Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tear;
 
     #[test]
     fn what_was_flushed_stays_and_the_rest_may_be_lost_in_any_order() {

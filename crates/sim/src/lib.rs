@@ -11,6 +11,6 @@ pub use disk::{Devices, Disk};
 pub use entropy::{Fault, Source};
 pub use nor::Nor;
 pub use otp::Otp;
-pub use power::{Noise, Power, Tear};
+pub use power::{Noise, Operation, Power, Tear};
 
 use power::Fate;

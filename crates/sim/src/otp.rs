@@ -1,12 +1,17 @@
 //! Fuses.
 
-use crate::{Fate, Power};
+use std::cell::Cell;
+
+use crate::{Fate, Noise, Operation, Power};
 use hal::BurnError;
 
 /// A bank of fuses.
 #[derive(Clone)]
 pub struct Otp {
     words: Vec<u32>,
+    /// Bits that read otherwise each time.
+    unstable: Vec<u32>,
+    noise: Cell<Noise>,
     power: Power,
     locked: fn(&Self, usize) -> bool,
 }
@@ -14,10 +19,21 @@ pub struct Otp {
 impl Otp {
     /// Makes a bank with these words; `locked` tells from what is burned whether a word may still change.
     pub fn new(words: Vec<u32>, power: &Power, locked: fn(&Self, usize) -> bool) -> Self {
-        Self { words, power: power.clone(), locked }
+        let unstable = vec![0; words.len()];
+        Self { words, unstable, noise: Cell::new(Noise(0)), power: power.clone(), locked }
     }
 
-    /// Returns the words.
+    /// Takes another supply, for a copy that is to be independent.
+    pub fn connect(&mut self, power: &Power) {
+        self.power = power.clone();
+    }
+
+    /// Returns the words that hold bits which read otherwise each time.
+    pub fn unstable(&self) -> impl Iterator<Item = usize> {
+        self.unstable.iter().enumerate().filter(|(_, bits)| **bits != 0).map(|(index, _)| index)
+    }
+
+    /// Returns the words; of a bit that reads otherwise each time, what it was before.
     pub fn contents(&self) -> &[u32] {
         &self.words
     }
@@ -34,7 +50,14 @@ impl hal::Otp for Otp {
     }
 
     fn read(&self, index: usize) -> Option<u32> {
-        self.words.get(index).copied()
+        let (word, unstable) = (self.words.get(index)?, self.unstable.get(index)?);
+        if *unstable == 0 {
+            return Some(*word);
+        }
+        let mut noise = self.noise.get();
+        let flipped = noise.next() as u32 & unstable;
+        self.noise.set(noise);
+        Some(word ^ flipped)
     }
 }
 
@@ -46,16 +69,23 @@ impl hal::OtpBurn for Otp {
         if (self.locked)(self, index) {
             return Err(BurnError::Locked { index });
         }
-        let (burned, outcome) = match self.power.operation() {
-            Fate::Done => (bits, Ok(())),
-            Fate::Torn(tear, mut noise) => {
-                let reached = [0; 4].map(|_: u8| noise.reached(tear));
-                (bits & u32::from_le_bytes(reached), Err(BurnError::Failed { index }))
+        match self.power.operation(|| Operation::Burn { index, bits }) {
+            Fate::Done => {
+                self.words[index] |= bits;
+                self.unstable[index] &= !bits;
+                Ok(())
             }
-            Fate::Off => (0, Err(BurnError::Failed { index })),
-        };
-        self.words[index] |= burned;
-        outcome
+            Fate::Torn(tear, mut noise) => {
+                let [reached, unstable] = [(); 2].map(|()| [0; 4].map(|_: u8| noise.reached(tear)));
+                let unstable =
+                    u32::from_le_bytes(unstable) & u32::from_le_bytes([(); 4].map(|()| noise.unstable(tear)));
+                self.unstable[index] |= bits & unstable & !self.words[index];
+                self.words[index] |= bits & u32::from_le_bytes(reached) & !unstable;
+                self.noise.set(noise);
+                Err(BurnError::Failed { index })
+            }
+            Fate::Off => Err(BurnError::Failed { index }),
+        }
     }
 }
 
@@ -87,11 +117,18 @@ mod tests {
             let burned = otp.contents()[0].count_ones();
             let expected = match tear {
                 Tear::Nothing => 0..=0,
-                Tear::Some => 1..=15,
+                Tear::Some | Tear::Disordered => 1..=15,
+                Tear::Unstable => 1..=31,
                 Tear::Most => 17..=31,
                 Tear::All => 32..=32,
             };
             assert!(expected.contains(&burned), "{tear:?}: {burned}");
+            power.restore();
+            let read = |otp: &Otp| otp.read(0).unwrap();
+            let differs = (0..64).any(|_| read(&otp) != read(&otp));
+            assert_eq!(differs, tear == Tear::Unstable);
+            otp.burn(0, u32::MAX).unwrap();
+            assert!((0..64).all(|_| read(&otp) == u32::MAX) && otp.unstable().count() == 0);
         }
     }
 }

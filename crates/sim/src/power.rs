@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What the operation at which power fails has done until then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the operation at which power fails has done until then, and what becomes of those before it that were not flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tear {
     /// Nothing yet.
     Nothing,
@@ -14,18 +14,60 @@ pub enum Tear {
     Most,
     /// All of it: power fails right afterwards.
     All,
+    /// A few of its bits; and of the operations since the last flush each is done or not, whatever their order was.
+    Disordered,
+    /// Some of its bits for good, some not, and some read otherwise each time, until they are programmed or erased again.
+    Unstable,
 }
 
 impl Tear {
     /// Every way.
-    pub const ALL: [Self; 4] = [Self::Nothing, Self::Some, Self::Most, Self::All];
+    pub const ALL: [Self; 6] =
+        [Self::Nothing, Self::Some, Self::Most, Self::All, Self::Disordered, Self::Unstable];
+}
+
+/// What one operation does, for whoever wants to do it again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Programs these bytes of NOR flash.
+    Program {
+        /// Where, in bytes.
+        offset: u64,
+        /// At most 64 bytes.
+        bytes: Vec<u8>,
+    },
+    /// Erases a block of NOR flash.
+    Erase {
+        /// Where it starts, in bytes.
+        offset: u64,
+    },
+    /// Waits until NOR flash has done what it was told.
+    FlushNor,
+    /// Writes a sector of the disk.
+    Sector {
+        /// Where, in bytes.
+        offset: u64,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+    /// Waits until the disk has done what it was told.
+    FlushDisk,
+    /// Burns bits of a word of the fuses.
+    Burn {
+        /// The word.
+        index: usize,
+        /// The bits.
+        bits: u32,
+    },
 }
 
 #[derive(Debug, Default)]
 struct State {
     operations: u64,
-    cut: Option<(u64, Tear)>,
-    off: bool,
+    cut: Option<(u64, Tear, u64)>,
+    /// How power failed, if it has.
+    failed: Option<(Tear, Noise)>,
+    record: Option<Vec<Operation>>,
 }
 
 /// The supply: counts operations and fails at one of them.
@@ -51,10 +93,16 @@ impl Power {
 
     /// Lets power fail at operation `number`, counted from 0 since the supply was made or restored.
     pub fn cut_at(&self, number: u64, tear: Tear) {
-        self.0.borrow_mut().cut = Some((number, tear));
+        self.cut_with(number, tear, number);
     }
 
-    /// Turns power on again, counts from 0 and does not fail any more.
+    /// Lets power fail at operation `number`; which bits of it are done follows from `seed`.
+    pub fn cut_with(&self, number: u64, tear: Tear, seed: u64) {
+        self.0.borrow_mut().cut = Some((number, tear, seed));
+    }
+
+    /// Turns power on again, counts from 0 and does not fail any more. What was not flushed is lost or not as the cut
+    /// has it only once the parts were told ([`Nor::settle`](crate::Nor::settle), [`Disk::settle`](crate::Disk::settle)).
     pub fn restore(&self) {
         *self.0.borrow_mut() = State::default();
     }
@@ -66,20 +114,44 @@ impl Power {
 
     /// Tells whether power has failed.
     pub fn is_off(&self) -> bool {
-        self.0.borrow().off
+        self.0.borrow().failed.is_some()
     }
 
-    pub(crate) fn operation(&self) -> Fate {
+    /// Keeps every operation from now on; flash then remembers what it did since its last flush.
+    pub fn record(&self) {
+        self.0.borrow_mut().record = Some(Vec::new());
+    }
+
+    /// Returns the operations that were kept, and keeps no more.
+    pub fn recorded(&self) -> Vec<Operation> {
+        self.0.borrow_mut().record.take().unwrap_or_default()
+    }
+
+    /// Tells whether a cut is planned, or operations are kept so that one can be planned for a copy of the device.
+    pub(crate) fn may_fail(&self) -> bool {
+        let state = self.0.borrow();
+        state.cut.is_some() || state.record.is_some()
+    }
+
+    /// How power failed, if it has.
+    pub(crate) fn failed(&self) -> Option<(Tear, Noise)> {
+        self.0.borrow().failed
+    }
+
+    pub(crate) fn operation(&self, what: impl FnOnce() -> Operation) -> Fate {
         let mut state = self.0.borrow_mut();
-        if state.off {
+        if state.failed.is_some() {
             return Fate::Off;
         }
         let number = state.operations;
         state.operations += 1;
+        if let Some(record) = &mut state.record {
+            record.push(what());
+        }
         match state.cut {
-            Some((at, tear)) if at == number => {
-                state.off = true;
-                Fate::Torn(tear, Noise(number))
+            Some((at, tear, seed)) if at == number => {
+                state.failed = Some((tear, Noise(seed)));
+                Fate::Torn(tear, Noise(seed))
             }
             _ => Fate::Done,
         }
@@ -106,18 +178,25 @@ impl Noise {
         let [a, b, c, ..] = word.to_le_bytes();
         match tear {
             Tear::Nothing => 0,
-            Tear::Some => a & b & c,
+            Tear::Some | Tear::Disordered => a & b & c,
             Tear::Most => a | b | c,
             Tear::All => 0xFF,
+            Tear::Unstable => a,
         }
     }
 
-    /// Tells whether a torn operation has come as far as one part of what it does.
+    /// Returns those of eight bits that a torn operation leaves unstable.
+    pub(crate) fn unstable(&mut self, tear: Tear) -> u8 {
+        if tear == Tear::Unstable { self.next() as u8 } else { 0 }
+    }
+
+    /// Tells whether an operation that was not flushed is done.
     pub(crate) fn came_to(&mut self, tear: Tear) -> bool {
         let quarter = self.next() % 4;
         match tear {
             Tear::Nothing => false,
             Tear::Some => quarter == 0,
+            Tear::Disordered | Tear::Unstable => quarter < 2,
             Tear::Most => quarter != 0,
             Tear::All => true,
         }

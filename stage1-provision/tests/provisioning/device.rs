@@ -16,7 +16,7 @@ use memory_map::qemu_virt::{
     OS_SLOT_A, OS_SLOT_B, OTP, PACKAGE,
 };
 use release::{SiliconVendor, make_die};
-use sim::{Disk, Nor, Otp, Power, Source};
+use sim::{Disk, Nor, Operation, Otp, Power, Source};
 use stage1_provision::{Board, End, Handoff, Hardware, provision};
 
 use crate::lot::Lot;
@@ -294,6 +294,47 @@ impl Device {
         }
     }
 
+    /// Makes a copy with a supply of its own.
+    pub(crate) fn copy(&self) -> Self {
+        let power = Power::new();
+        let mut bank = self.flash.bank.clone();
+        bank.inner.connect(&power);
+        let mut disk = self.devices.disk.clone();
+        disk.iter_mut().for_each(|disk| disk.inner.connect(&power));
+        let mut otp = self.otp.0.clone();
+        otp.connect(&power);
+        Self {
+            flash: IdentifiedFlash { bank, identity: self.flash.identity },
+            devices: Devices { disk, entropy: self.devices.entropy.clone(), started: false },
+            otp: Hiding(otp),
+            power,
+            clock: Ticks(self.clock.0.clone()),
+            ..*self
+        }
+    }
+
+    /// Does an operation of an earlier run once more. False if power fails during it.
+    pub(crate) fn repeat(&mut self, operation: &Operation) -> bool {
+        use hal::StorageMut as _;
+        let flash = &mut self.flash.bank.inner;
+        let disk = self.devices.disk.as_mut().map(|disk| &mut disk.inner).unwrap();
+        match operation {
+            Operation::Program { offset, bytes } => flash.write(*offset, bytes).is_ok(),
+            Operation::Erase { offset } => flash.erase(*offset, FLASH_BLOCK).is_ok(),
+            Operation::FlushNor => flash.flush().is_ok(),
+            Operation::Sector { offset, bytes } => disk.write(*offset, bytes).is_ok(),
+            Operation::FlushDisk => disk.flush().is_ok(),
+            Operation::Burn { index, bits } => self.otp.0.burn(*index, *bits).is_ok(),
+        }
+    }
+
+    /// Power is back: what the cut has lost is lost in every part.
+    pub(crate) fn restart(&mut self) {
+        self.flash.bank.inner.settle();
+        self.devices.disk.iter_mut().for_each(|disk| disk.inner.settle());
+        self.power.restore();
+    }
+
     /// Reads the lifecycle.
     pub(crate) fn lifecycle(&self) -> Result<Lifecycle, lifecycle::Error> {
         Fuses::read_lifecycle(&self.otp)
@@ -306,16 +347,16 @@ impl Device {
     }
 
     /// Returns a region of flash0.
-    pub(crate) fn flash_region(&self, region: Region) -> Vec<u8> {
+    pub(crate) fn flash_region(&self, region: Region) -> &[u8] {
         let at = self.flash.bank.place(region.base, region.size).unwrap() as usize;
-        self.storage()[0][at..at + region.size as usize].to_vec()
+        &self.storage()[0][at..at + region.size as usize]
     }
 
     /// Returns the backed part of a region of the disk.
-    pub(crate) fn disk_region(&self, region: Region) -> Vec<u8> {
+    pub(crate) fn disk_region(&self, region: Region) -> &[u8] {
         let disk = self.devices.disk.as_ref().unwrap();
         let at = disk.place(region.base, DISK_BACKED).unwrap() as usize;
-        disk.inner.bytes()[at..at + DISK_BACKED as usize].to_vec()
+        &disk.inner.bytes()[at..at + DISK_BACKED as usize]
     }
 
     /// Remembers what flash, disk and fuses hold.

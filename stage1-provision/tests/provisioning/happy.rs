@@ -45,7 +45,7 @@ fn a_die_is_provisioned_in_one_go_and_shows_nothing() {
         let book = desk.book.borrow();
         assert_eq!(book.csrs.len(), 1);
         let bank = device.flash_region(memory_map::qemu_virt::VENDOR_CERTIFICATE);
-        assert_eq!(vendor::certificates(&bank).count(), 2);
+        assert_eq!(vendor::certificates(bank).count(), 2);
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
     let root = policy.root_digest;
     let plain = |name| &lot.plaintexts.iter().find(|(other, _)| *other == name).unwrap().1;
     for slot in [BOOT_SLOT_A, BOOT_STAGING] {
-        let stage = open_boot_slot(&device.flash_region(slot), BOARD, root, &keys.boot).unwrap();
+        let stage = open_boot_slot(device.flash_region(slot), BOARD, root, &keys.boot).unwrap();
         assert_eq!(
             (&stage.plain, stage.info.digest),
             (plain("stage2"), lot.release.facts.stage2_measurement)
@@ -69,13 +69,13 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
     let backup = device.flash_region(BOOT_SLOT_B);
     assert!(backup.starts_with(&lot.release.stage1), "the backup keeps stage1 until the closing is proved");
     for slot in [OS_SLOT_A, OS_SLOT_B] {
-        let objects = open_os_slot(&device.disk_region(slot), BOARD, root, &keys.os).unwrap();
+        let objects = open_os_slot(device.disk_region(slot), BOARD, root, &keys.os).unwrap();
         let plains: Vec<&Vec<u8>> =
             objects.iter().skip(1).map(|object: &OpenedImage| &object.plain).collect();
         assert_eq!(plains, ["kernel", "device tree", "initramfs"].map(plain));
     }
     let slot = device.flash_region(SECRETS);
-    let secrets = inspect_slot(&slot).unwrap();
+    let secrets = inspect_slot(slot).unwrap();
     let secrets: Vec<Vec<u8>> =
         secrets.iter().map(|secret| open_secret(&slot[secret.offset as usize..], &keys.secret)).collect();
     assert_eq!(secrets.iter().collect::<Vec<_>>(), ["secret", "second secret"].map(plain));

@@ -70,18 +70,33 @@ pub(crate) fn lot(seed: u8, compression: Compression) -> Lot {
 
 /// Makes a lot of the owner with this root key.
 pub(crate) fn lot_of(root: u8, seed: u8, compression: Compression) -> Lot {
-    release_of(root, seed, compression, Version::new(1, 2, 3), 4)
+    release_of(root, seed, compression, Version::new(1, 2, 3), 4, KERNEL)
+}
+
+/// Makes a lot with a small kernel, for rigs that provision very often.
+pub(crate) fn small_lot() -> Lot {
+    release_of(ROOT, 1, Compression::None, Version::new(1, 2, 3), 4, 9_500)
 }
 
 /// Makes a lot of an earlier release.
 pub(crate) fn older_lot() -> Lot {
-    release_of(ROOT, 0x21, Compression::None, Version::new(1, 2, 2), 3)
+    release_of(ROOT, 0x21, Compression::None, Version::new(1, 2, 2), 3, KERNEL)
 }
 
-fn release_of(root: u8, seed: u8, compression: Compression, version: Version, rollback_index: u32) -> Lot {
+/// Bytes of the kernel: more than one chunk.
+const KERNEL: usize = 70_000;
+
+fn release_of(
+    root: u8,
+    seed: u8,
+    compression: Compression,
+    version: Version,
+    rollback_index: u32,
+    kernel: usize,
+) -> Lot {
     let parts = [
         ("stage2", 9_000),
-        ("kernel", 70_000),
+        ("kernel", kernel),
         ("device tree", 5_001),
         ("initramfs", 4_100),
         ("secret", 48),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod case;
+mod cuts;
 mod device;
 mod happy;
 mod judge;

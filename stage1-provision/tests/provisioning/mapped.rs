@@ -4,6 +4,7 @@ use hal::{ReadError, Storage, StorageMut, WriteError};
 use memory_map::Region;
 
 /// Ranges of a large storage, backed by a small one, in which they lie one behind the other.
+#[derive(Clone)]
 pub(crate) struct Mapped<S> {
     pub(crate) inner: S,
     size: u64,

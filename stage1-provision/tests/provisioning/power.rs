@@ -35,7 +35,7 @@ fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
         device.power.cut_at(cut, tear);
         let cycle = device.run(stage0::boot(&device, &lot), desk.station());
         assert!(device.power.is_off(), "operation {cut} was not reached");
-        device.power.restore();
+        device.restart();
 
         let under_way = step_under_way(&mut device);
         steps.push(under_way);
@@ -113,12 +113,12 @@ fn two_cuts_are_no_worse_than_one() {
                 break;
             }
             assert_ne!(cycle.end, End::Refused(FailCode::FuseForeign), "{}", cycle.console);
-            device.power.restore();
+            device.restart();
             if device.lifecycle() == Ok(Lifecycle::Production) {
                 break;
             }
         }
-        device.power.restore();
+        device.restart();
         if device.lifecycle() != Ok(Lifecycle::Production) {
             let cycle = device.run(stage0::boot(&device, &lot), desk.station());
             assert_eq!(cycle.end, End::Closed, "case {case}: {}", cycle.console);

@@ -13,8 +13,13 @@ use crate::lot::Lot;
 
 /// Boots the lot's stage1.
 pub(crate) fn boot(device: &Device, lot: &Lot) -> Handoff {
+    try_boot(device, lot).unwrap()
+}
+
+/// Boots the lot's stage1 if the fuses can be read.
+pub(crate) fn try_boot(device: &Device, lot: &Lot) -> Result<Handoff, lifecycle::Error> {
     let measurement = lot.release.facts.stage1_measurement;
-    let fuses = Fuses::read(&device.otp.0).unwrap();
+    let fuses = Fuses::read(&device.otp.0)?;
     let silicon = Key::new(device.silicon_secret);
     let mut roots = RootSlots::default();
     if let RootSlot::Active(digest) = fuses.roots()[0] {
@@ -39,7 +44,7 @@ pub(crate) fn boot(device: &Device, lot: &Lot) -> Handoff {
         timestamps: List::new(),
     };
     let secret = stage_secret(&silicon, &measurement, Lifecycle::Secured.codeword());
-    let facts = FuseFacts::read(&device.otp.0).unwrap();
+    let facts = FuseFacts::read(&device.otp.0)?;
     let statement = Statement {
         lifecycle: fuses.lifecycle().codeword(),
         measurement,
@@ -56,5 +61,5 @@ pub(crate) fn boot(device: &Device, lot: &Lot) -> Handoff {
     };
     let (mut first, mut second) = (vec![0; 4096], vec![0; 4096]);
     assert!(info.write(&mut first) && page.write(&mut second));
-    Handoff::take(&first, &mut second, &mut BootRecord::default()).unwrap()
+    Ok(Handoff::take(&first, &mut second, &mut BootRecord::default()).unwrap())
 }

@@ -15,10 +15,10 @@ use crate::device::{Device, Station};
 use crate::lot::Lot;
 
 /// What the authority remembers of a die.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Book {
     /// Tickets by the digest of their request.
-    tickets: HashMap<Digest, Vec<u8>>,
+    pub(crate) tickets: HashMap<Digest, Vec<u8>>,
     requests: HashMap<Digest, [u8; 64]>,
     /// Certificate requests that were acknowledged, by install.
     pub(crate) csrs: HashMap<[u8; 32], Vec<u8>>,
@@ -51,6 +51,11 @@ impl Desk {
             chip_id,
             book: Rc::default(),
         }
+    }
+
+    /// The same authority with a book of its own, which it goes on with.
+    pub(crate) fn with_book(&self, book: &Book) -> Self {
+        Self { book: Rc::new(RefCell::new(book.clone())), ..self.clone() }
     }
 
     /// The install of this die.

@@ -67,7 +67,7 @@ pub(crate) fn replaced() -> Case {
         let mut case = Case::new();
         case.device.power.cut_at(cut, Tear::Nothing);
         let _ = case.run(case.desk.station());
-        case.device.power.restore();
+        case.device.restart();
         case
     });
     let rows = [Row::ClosingMeasurement, Row::DeviceSeed];
@@ -114,7 +114,7 @@ fn the_journal_of_another_die_opens_nothing() {
         other.is_refused(until(&other, question), FailCode::AuthorityUnreachable);
         let journal = other.device.flash_region(JOURNAL);
         let mut case = Case::of(&lot, 1);
-        case.device.change_flash(JOURNAL, |bytes| bytes.copy_from_slice(&journal));
+        case.device.change_flash(JOURNAL, |bytes| bytes.copy_from_slice(journal));
         case.is_refused(case.desk.station(), FailCode::JournalInvalid);
         case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
         case.closes();
@@ -199,7 +199,7 @@ fn a_seed_that_is_burned_in_part_without_its_journal_is_scrap() {
         let mut case = Case::new();
         case.device.power.cut_at(operations - back, Tear::Some);
         let _ = case.run(case.desk.station());
-        case.device.power.restore();
+        case.device.restart();
         if !burn::is_begun(&case.device.otp, Row::DeviceSeed)
             || case.device.lifecycle() != Ok(Lifecycle::Secured)
         {
