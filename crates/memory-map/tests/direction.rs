@@ -41,6 +41,7 @@ const PARTS: &[(&str, Part)] = &[
     ("authority", Part::Host),
     ("station", Part::Host),
     ("sim", Part::Host),
+    ("figures", Part::Host),
     ("kiln", Part::Host),
     ("xtask", Part::Host),
     ("tests", Part::Host),
