@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use authority::{Config, Delegation, LocalKey, LotInfo, NewLot};
+use authority::{AnchorFile, Config, Delegation, LocalKey, LotInfo, NewLot};
 use sealed_image::host::Signer;
 use station::Credentials;
 use tokio::net::TcpListener;
@@ -27,13 +27,13 @@ pub struct LocalAuthority {
 }
 
 impl LocalAuthority {
-    /// Starts the authority whose data lie in `folder`; makes one there if there is none.
+    /// Starts the authority whose data lie in `folder`; makes one there if there is none, with its anchor if one is named.
     ///
     /// # Errors
     /// If it cannot be made or opened, or nobody can listen on loopback.
-    pub fn start(folder: &Path) -> Result<Self> {
+    pub fn start(folder: &Path, anchor: Option<&Path>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let authority = Arc::new(runtime.block_on(open(folder))?);
+        let authority = Arc::new(runtime.block_on(open(folder, anchor))?);
         let (listener, address) = runtime.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let address = listener.local_addr()?;
@@ -117,20 +117,22 @@ impl LocalAuthority {
     }
 }
 
-async fn open(folder: &Path) -> Result<authority::Authority> {
+async fn open(folder: &Path, anchor: Option<&Path>) -> Result<authority::Authority> {
     let kek = folder.join("kek");
     if !kek.exists() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         LocalKey::create(&kek)?;
     }
-    let config = Config { data: folder.into(), kek: Arc::new(LocalKey::from_file(&kek)?) };
+    let anchor = anchor.map(|path| AnchorFile { path: path.into(), new: false });
+    let config = Config { data: folder.into(), kek: Arc::new(LocalKey::from_file(&kek)?), anchor };
     let opened = match authority::Authority::open(config.clone()).await {
         Err(authority::Error::NotInitialised(_)) => {
             authority::Authority::init(config, &NAMES.map(str::to_owned), None).await
         }
         opened => opened,
     };
-    opened.with_context(|| format!("the authority in {} cannot be used", folder.display()))
+    let cure = opened.as_ref().err().map(authority::Error::cure).unwrap_or_default();
+    opened.with_context(|| format!("the authority in {} cannot be used. {cure}", folder.display()))
 }
 
 impl Drop for LocalAuthority {

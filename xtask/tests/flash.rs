@@ -190,7 +190,7 @@ fn a_quota_and_another_authority_are_what_the_options_say() {
     let package = fs::read_dir(factory.path("factory/packages")).unwrap().next().unwrap().unwrap();
     let key = factory.path("factory/content-keys").join(package.file_name()).with_extension("key");
     let release = PackageRelease::read(&package.path()).unwrap();
-    let other = LocalAuthority::start(&factory.path("other")).unwrap();
+    let other = LocalAuthority::start(&factory.path("other"), None).unwrap();
     other.delegate(&read_key(&factory.path("factory/owner/owner-root.key.pem")).unwrap(), BOARD).unwrap();
     let vendor = certificate_pem(&read_certificate(&factory.path("factory/vendor/vendor-root.pem")).unwrap());
     let lot = NewLot {

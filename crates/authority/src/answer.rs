@@ -10,7 +10,7 @@ use fail_code::FailCode;
 
 use crate::authority::content_key_context;
 use crate::lot::Parsed;
-use crate::policy::{Context, Outcome, WriteDown, closing, csr, now, ticket};
+use crate::policy::{Context, Outcome, Settle, WriteDown, closing, csr, now, ticket};
 use crate::storage::{DelegationRow, LotRow, StorageError, Transaction};
 use crate::vendor::Die;
 use crate::x509::Use;
@@ -86,7 +86,7 @@ impl Authority {
             let secrets = (tx.delegation(&root).await.map_err(storage)?, tx.lot(lot).await.map_err(storage)?);
             drop(tx);
             let (install, new) = match judgement {
-                ticket::Judgement::Stored(stored) => return Ok(Outcome::Answer(stored.ticket)),
+                ticket::Judgement::Stored(stored) => return self.settled(stored.ticket).await,
                 ticket::Judgement::Again(install) => (install.id, false),
                 ticket::Judgement::New => (random(), true),
             };
@@ -144,7 +144,7 @@ impl Authority {
             let mut tx = self.ledger.storage().read().await.map_err(storage)?;
             self.name(context, &mut *tx, &asked.install).await?;
             let (install, session) = match csr::judge(&mut *tx, &asked).await.map_err(storage)?? {
-                csr::Judgement::Stored(stored) => return Ok(Outcome::Answer(stored.receipt)),
+                csr::Judgement::Stored(stored) => return self.settled(stored.receipt).await,
                 csr::Judgement::New { install, session } => (install, session),
             };
             let verified = csr::verify(untrusted, &install, &session)?;
@@ -197,7 +197,7 @@ impl Authority {
             let parsed = self.parsed(&judged.install.lot).await?;
             closing::verify(untrusted, &judged, &parsed)?;
             if let Some(release) = judged.install.release {
-                return Ok(Outcome::Answer(release));
+                return self.settled(release).await;
             }
             let certificate = judged.install.certificate.unwrap_or_default();
             let chain = [certificate.as_slice(), self.device_ca()];
@@ -211,6 +211,12 @@ impl Authority {
             }
         }
         Ok(Outcome::Stale)
+    }
+
+    /// Gives an answer that was found in the books: it may be there, and not be anchored yet.
+    async fn settled(&self, answer: Vec<u8>) -> Result<Outcome, Refusal> {
+        self.ledger.writer().decide(Settle).await.map_err(storage)?;
+        Ok(Outcome::Answer(answer))
     }
 
     /// Fills in what the audit says of an install that a device names.

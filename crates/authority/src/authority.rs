@@ -1,7 +1,7 @@
 //! The authority: its keys, its books, and what it answers devices.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use boot_crypto::host::Es256Key;
 use boot_crypto::{Digest, sha256};
 
+use crate::anchor::{AnchorError, AnchorFile};
 use crate::keys::{Delegation, Keys};
 use crate::ledger::{DATABASE, Ledger};
 use crate::lot::{NewLot, Parsed, check_name};
@@ -26,6 +27,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The key-encryption key.
     pub kek: Arc<dyn KeyEncryption>,
+    /// Where its anchor is; without one nobody notices when its database is set back.
+    pub anchor: Option<AnchorFile>,
 }
 
 /// Who asks: a station, by its certificate.
@@ -54,11 +57,14 @@ pub struct StationIdentity {
 
 /// An authority.
 pub struct Authority {
+    pub(crate) data: PathBuf,
     pub(crate) ledger: Ledger,
     pub(crate) kek: Arc<dyn KeyEncryption>,
     pub(crate) keys: Keys,
     /// The terms of lots, which never change.
     pub(crate) lots: Mutex<HashMap<String, Arc<Parsed>>>,
+    /// The lock that the one service holds.
+    pub(crate) serving: Mutex<Option<File>>,
 }
 
 impl Authority {
@@ -66,11 +72,14 @@ impl Authority {
     /// the owner has already delegated to, if there is one.
     ///
     /// # Errors
-    /// [`Error::AlreadyInitialised`], names that a certificate cannot hold, those of the database.
+    /// [`Error::AlreadyInitialised`], an anchor that exists already, names that a certificate cannot hold, those of the database.
     pub async fn init(config: Config, names: &[String], signing: Option<Es256Key>) -> Result<Self, Error> {
         let path = config.data.join(DATABASE);
         if path.exists() {
             return Err(Error::AlreadyInitialised(config.data));
+        }
+        if let Some(AnchorFile { path, .. }) = config.anchor.as_ref().filter(|anchor| anchor.path.exists()) {
+            return Err(AnchorError::Exists(path.clone()).into());
         }
         let keys = Keys::create(signing.unwrap_or_else(Es256Key::generate), names)?;
         let rows = keys.sealed(&*config.kek)?;
@@ -91,20 +100,29 @@ impl Authority {
         fs::rename(&unfinished, &path)
             .and_then(|()| sync_folder(&path))
             .map_err(|error| Error::File { path: path.clone(), error })?;
-        Self::open(config).await
+        let anchor = config.anchor.map(|anchor| AnchorFile { new: true, ..anchor });
+        Self::open(Config { anchor, ..config }).await
     }
 
     /// Opens an authority.
     ///
     /// # Errors
-    /// [`Error::NotInitialised`], a key-encryption key that is not its own, those of the database.
+    /// [`Error::NotInitialised`], a key-encryption key that is not its own, those of the database, and an anchor that the
+    /// database does not lead to.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let ledger = Ledger::open(&config.data).await?;
+        let ledger = Ledger::open(&config.data, config.anchor.as_ref()).await?;
         let keys = {
             let mut tx = ledger.storage().read().await?;
             Keys::open(&mut *tx, &*config.kek).await?
         };
-        Ok(Self { ledger, kek: config.kek, keys, lots: Mutex::default() })
+        Ok(Self {
+            data: config.data,
+            ledger,
+            kek: config.kek,
+            keys,
+            lots: Mutex::default(),
+            serving: Mutex::default(),
+        })
     }
 
     /// Returns the books.

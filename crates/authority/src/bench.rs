@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::model::Factory;
 use crate::storage::State;
-use crate::{Authority, Config, Error, LocalKey, station_tls};
+use crate::{AnchorFile, Authority, Config, Error, LocalKey, station_tls};
 
 /// How long the disk is measured.
 const SYNC_TIME: Duration = Duration::from_secs(1);
@@ -80,7 +80,9 @@ pub async fn tickets(folder: &Path, plan: Plan) -> Result<Figures, Error> {
     let syncs_per_second = syncs(&folder.path().join("sync")).map_err(failed)?;
 
     let kek = Arc::new(LocalKey::new(Key::new(random())));
-    let config = Config { data: folder.path().join("authority"), kek };
+    // As it is to be run: with an anchor.
+    let anchor = Some(AnchorFile { path: folder.path().join("anchor"), new: false });
+    let config = Config { data: folder.path().join("authority"), kek, anchor };
     let authority = Authority::init(config, &["127.0.0.1".into()], None).await?;
     let factory = Arc::new(Factory::found()?);
     factory.delegate(&authority).await?;

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{Authority, Config, Error, KeyEncryption, Ledger, LocalKey, SealError};
+use crate::{AnchorFile, Authority, Config, Error, KeyEncryption, Ledger, LocalKey, SealError};
 
 /// Counts and authorises installs: lots, tickets, device certificates.
 #[derive(Args, Debug)]
@@ -53,6 +53,12 @@ struct Place {
     /// Take the key-encryption key from this environment variable instead
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "kek_file")]
     kek_env: Option<String>,
+    /// The anchor: a file outside of DIR that tells when the database was set back to an older copy
+    #[arg(long, global = true, value_name = "FILE", env = "KILN_AUTHORITY_ANCHOR")]
+    anchor: Option<PathBuf>,
+    /// Make the anchor, and take the database as it is now for the newest; `init` does so by itself
+    #[arg(long, global = true, requires = "anchor")]
+    anchor_new: bool,
 }
 
 impl Place {
@@ -67,15 +73,23 @@ impl Place {
         }))
     }
 
+    fn anchor(&self) -> Option<AnchorFile> {
+        self.anchor.clone().map(|path| AnchorFile { path, new: self.anchor_new })
+    }
+
+    fn config(&self) -> Result<Config, SealError> {
+        Ok(Config { data: self.data.clone(), kek: self.kek()?, anchor: self.anchor() })
+    }
+
     async fn authority(&self) -> Result<Authority, Error> {
         if !self.data.join(crate::ledger::DATABASE).exists() {
             return Err(Error::NotInitialised(self.data.clone()));
         }
-        Authority::open(Config { data: self.data.clone(), kek: self.kek()? }).await
+        Authority::open(self.config()?).await
     }
 
     async fn ledger(&self) -> Result<Ledger, Error> {
-        Ledger::open(&self.data).await
+        Ledger::open(&self.data, self.anchor().as_ref()).await
     }
 }
 
@@ -83,6 +97,7 @@ impl Place {
 enum Action {
     Init(setup::Init),
     Serve(setup::Serve),
+    Status(lots::Status),
     #[command(subcommand)]
     Key(setup::Key),
     #[command(subcommand)]
@@ -123,6 +138,7 @@ impl Command {
         match &self.action {
             Action::Init(command) => wait(command.run(place)),
             Action::Serve(command) => wait(command.run(place)),
+            Action::Status(command) => wait(command.run(place)),
             Action::Key(command) => wait(command.run(place)),
             Action::Delegation(command) => wait(command.run(place)),
             Action::Station(command) => wait(command.run(place)),

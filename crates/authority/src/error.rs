@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use fail_code::FailCode;
 
+use crate::anchor::AnchorError;
 use crate::seal::SealError;
 use crate::storage::StorageError;
 
@@ -16,6 +17,9 @@ pub enum Error {
     /// The database fails.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Another service serves these books.
+    #[error("another service serves the authority in {}", .0.display())]
+    Serving(PathBuf),
     /// A secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -103,10 +107,21 @@ pub enum Error {
     Measurement(String),
 }
 
+/// What to do about a damaged database.
+const DAMAGED: &str = "Find out how it was damaged. Bring back the newest database, with its -wal file; an older copy does not count all devices that were made.";
+
+impl From<AnchorError> for Error {
+    fn from(error: AnchorError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
 impl Error {
     /// Returns what a person does next.
     pub fn cure(&self) -> &'static str {
         match self {
+            Self::Storage(StorageError::Anchor(error)) => error.cure(),
+            Self::Storage(StorageError::Damaged(_)) => DAMAGED,
             Self::Storage(_) => {
                 "Look at the disk and at who else has the database open; nothing was answered."
             }
@@ -114,7 +129,10 @@ impl Error {
             Self::File { .. } => "Correct the path or its permissions.",
             Self::NotInitialised(_) => "Make one with `init`, or name the right directory with --data.",
             Self::AlreadyInitialised(_) => "Use it, or name another directory with --data.",
-            Self::Damaged(_) => "Restore the database from a copy; find out first how it was damaged.",
+            Self::Damaged(_) => DAMAGED,
+            Self::Serving(_) => {
+                "Stop the other one, or leave this one out: one is enough, and two would not be faster."
+            }
             Self::Certificate(_) => "Correct the names that the certificate was to hold.",
             Self::Sign(_) => "Look at where the signing key is kept.",
             Self::Tls(_) => "Give a certificate and the key that belongs to it.",

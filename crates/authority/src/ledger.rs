@@ -1,15 +1,16 @@
 //! The books: lots, installs and what happened, as an owner looks at them and changes them. No key is needed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use boot_crypto::Digest;
 use fail_code::FailCode;
 use serde::Serialize;
 
-use crate::policy::Context;
+use crate::anchor::{Anchor, AnchorFile};
+use crate::policy::{Context, WriteDown};
 use crate::storage::sqlite::Sqlite;
-use crate::storage::{AuditRow, Filter, InstallRow, Later, LotRow, State, Storage, Transaction};
+use crate::storage::{AuditRow, Filter, Head, InstallRow, Later, LotRow, State, Storage, Transaction};
 use crate::writer::{Decision, Writer};
 use crate::{Error, Terms, hex};
 
@@ -20,7 +21,30 @@ pub(crate) const DATABASE: &str = "authority.db";
 #[derive(Clone)]
 pub struct Ledger {
     database: Arc<Sqlite>,
+    anchor: Option<Arc<Anchor>>,
     writer: Writer,
+}
+
+/// Whether anybody would notice that the books were set back to an older copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Rollback {
+    /// Nobody: there is no anchor.
+    #[serde(rename = "rollback-unprotected")]
+    Unprotected,
+    /// The anchor tells.
+    #[serde(rename = "rollback-protected")]
+    Protected,
+}
+
+/// Where the books are, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The head of their hash chain.
+    pub head: Head,
+    /// Whether a rollback is noticed.
+    pub rollback: Rollback,
+    /// The anchor.
+    pub anchor: Option<PathBuf>,
 }
 
 /// A lot, as it is shown.
@@ -132,21 +156,45 @@ impl From<AuditRow> for AuditInfo {
 }
 
 impl Ledger {
-    /// Opens the books in an authority's directory.
+    /// Opens the books in an authority's directory, verifies all that they say, and lets the anchor follow.
     ///
     /// # Errors
-    /// [`Error::NotInitialised`], and those of the database.
-    pub async fn open(data: &Path) -> Result<Self, Error> {
+    /// [`Error::NotInitialised`], those of the database and of the anchor.
+    pub async fn open(data: &Path, anchor: Option<&AnchorFile>) -> Result<Self, Error> {
         let path = data.join(DATABASE);
         if !path.exists() {
             return Err(Error::NotInitialised(data.into()));
         }
-        Ok(Self::new(Sqlite::open(&path).await?))
+        let database = Arc::new(Sqlite::open(&path).await?);
+        let anchored = match anchor {
+            Some(file) => Some(Anchor::open(file, data, &*database).await?),
+            None => None,
+        };
+        let writer = Writer::start(database.clone(), anchored.clone());
+        let ledger = Self { database, anchor: anchored, writer };
+        if anchor.is_some_and(|file| file.new) {
+            let at = ledger.status().await?.head.sequence;
+            let row = Context::default().done("anchored", format!("from link {at} on"));
+            ledger.writer.decide(WriteDown(row)).await?;
+        }
+        Ok(ledger)
     }
 
-    pub(crate) fn new(database: Sqlite) -> Self {
-        let database = Arc::new(database);
-        Self { writer: Writer::start(database.clone()), database }
+    /// Tells where the books are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn status(&self) -> Result<Status, Error> {
+        Ok(Status {
+            head: self.database.read().await?.commit().await?,
+            rollback: self.rollback(),
+            anchor: self.anchor.as_ref().map(|anchor| anchor.path().into()),
+        })
+    }
+
+    /// Tells whether anybody would notice that the books were set back.
+    pub fn rollback(&self) -> Rollback {
+        self.anchor.as_ref().map_or(Rollback::Unprotected, |_| Rollback::Protected)
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {

@@ -1,12 +1,13 @@
 //! Authority.
 #![forbid(unsafe_code)]
+mod anchor;
 mod answer;
 mod authority;
 pub mod bench;
 pub mod cli;
 pub mod client;
 mod error;
-mod fail_point;
+pub mod fail_point;
 pub mod hex;
 mod keys;
 mod ledger;
@@ -21,10 +22,11 @@ pub mod vendor;
 mod writer;
 pub mod x509;
 
+pub use anchor::{AnchorError, AnchorFile};
 pub use authority::{Authority, Config, Station, StationIdentity};
 pub use error::{Error, Refusal};
 pub use keys::Delegation;
-pub use ledger::{AuditInfo, InstallInfo, Ledger, LotInfo};
+pub use ledger::{AuditInfo, InstallInfo, Ledger, LotInfo, Rollback, Status};
 pub use lot::{Fuses, NewLot, Terms};
 pub use seal::{KeyEncryption, LocalKey, SealError};
 pub use tls::{TlsFiles, station_tls};

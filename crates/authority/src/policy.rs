@@ -60,6 +60,17 @@ impl Decision for WriteDown {
     }
 }
 
+/// Decides nothing: answers once all that was committed before is durable, and anchored.
+pub(crate) struct Settle;
+
+impl Decision for Settle {
+    type Answer = ();
+
+    fn decide<'a>(&'a self, _: &'a mut dyn Transaction) -> Later<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// What became of an answer that was to be stored.
 pub(crate) enum Outcome {
     /// It, or the one that was stored before, is durable: this is what is answered.

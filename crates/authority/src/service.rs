@@ -18,9 +18,11 @@
 //! certificate, and what is no HTTP.
 
 use std::convert::Infallible;
+use std::fs::{OpenOptions, TryLockError};
 use std::future::Future;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -43,9 +45,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::encode;
+use crate::fail_point::{self, FailPoint};
 use crate::policy::Context;
 use crate::{Authority, Error, Refusal, Station};
 
+/// Name of the file in the authority's directory that its one service holds a lock on.
+const SERVING: &str = "serving.lock";
 /// Connections that are served at a time; more wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// Longest body, in bytes: a message is at most 8 KiB.
@@ -67,13 +72,14 @@ impl Authority {
     /// Serves stations until `stop` is done; then finishes what is under way.
     ///
     /// # Errors
-    /// None in practice: whatever one connection does is its own affair.
+    /// [`Error::Serving`]: another service serves these books. Whatever one connection does is its own affair.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         tls: Arc<ServerConfig>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Error> {
+        self.claim()?;
         let acceptor = TlsAcceptor::from(tls);
         let router = router(self);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -104,6 +110,29 @@ impl Authority {
         let finished = async { while connections.join_next().await.is_some() {} };
         if timeout(GRACE, finished).await.is_err() {
             connections.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+impl Authority {
+    /// Takes the place of the one service that may serve these books, for as long as this authority is open.
+    ///
+    /// # Errors
+    /// [`Error::Serving`]: another has it.
+    pub fn claim(&self) -> Result<(), Error> {
+        let mut claimed = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if claimed.is_some() {
+            return Ok(());
+        }
+        let path = self.data.join(SERVING);
+        let failed = |error| Error::File { path: path.clone(), error };
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = opened.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => *claimed = Some(file),
+            Err(TryLockError::WouldBlock) => return Err(Error::Serving(self.data.clone())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         Ok(())
     }
@@ -242,6 +271,11 @@ async fn answer(
     match answered.await.flatten() {
         Ok(answer) => {
             let message = question.answer().unwrap_or(Message::Refusal);
+            fail_point::hit(match question {
+                Message::Request => FailPoint::BeforeTicketReply,
+                Message::Csr => FailPoint::BeforeReceiptReply,
+                _ => FailPoint::BeforeReleaseReply,
+            });
             (StatusCode::OK, [(header::CONTENT_TYPE, content_type(message))], answer).into_response()
         }
         Err(refused) => refusal(status(refused.code), &refused),
@@ -265,6 +299,7 @@ async fn ask(
 }
 
 fn refusal(status: StatusCode, refusal: &Refusal) -> Response {
+    fail_point::hit(FailPoint::BeforeRefusalReply);
     (status, [(header::CONTENT_TYPE, content_type(Message::Refusal))], encode(refusal)).into_response()
 }
 

@@ -5,6 +5,7 @@
 //! writes last; what must never happen at all (two installs of a die, more installs than the quota, a nonce
 //! twice) is a constraint of the database as well.
 
+mod chain;
 pub mod sqlite;
 
 use std::future::Future;
@@ -14,6 +15,10 @@ use boot_crypto::Digest;
 use fail_code::FailCode;
 use serde::{Deserialize, Serialize};
 
+use crate::anchor::AnchorError;
+
+pub use chain::Head;
+
 /// A result that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
@@ -22,7 +27,13 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + S
 pub enum StorageError {
     /// The database fails.
     #[error("the database fails: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// The database is not as it was written.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The anchor does not follow, or does not fit.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
     /// The schema could not be brought to this release.
     #[error("the schema of the database cannot be used: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
@@ -38,6 +49,26 @@ pub enum StorageError {
     /// The writer has stopped.
     #[error("the authority is stopping")]
     Stopped,
+}
+
+/// SQLite's result codes for a file that is not, or no longer, a database.
+const DAMAGED: [&str; 2] = ["11", "26"];
+
+impl From<sqlx::Error> for StorageError {
+    /// Tells rules of the schema, and damage, from failures of the disk.
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else { return Self::Database(error) };
+        if database.is_unique_violation()
+            || database.is_check_violation()
+            || database.is_foreign_key_violation()
+        {
+            return Self::Constraint(database.message().into());
+        }
+        match database.code() {
+            Some(code) if DAMAGED.contains(&&*code) => Self::Damaged(database.message().into()),
+            _ => Self::Database(error),
+        }
+    }
 }
 
 /// A key of the authority.
@@ -291,8 +322,12 @@ pub trait Transaction: Send {
     /// Lists what happened, the newest first.
     fn audit<'a>(&'a mut self, filter: &'a Filter) -> Later<'a, Vec<AuditRow>>;
 
-    /// Makes all of it durable, or none.
-    fn commit<'a>(self: Box<Self>) -> Later<'a, ()>
+    /// Finds the link of the hash chain with this number: the digest over all up to it.
+    fn link(&mut self, sequence: i64) -> Later<'_, Option<Digest>>;
+
+    /// Makes all of it durable, or none, as one link of the hash chain; nothing that was written adds none. Returns
+    /// where the chain is then.
+    fn commit<'a>(self: Box<Self>) -> Later<'a, Head>
     where
         Self: 'a;
 }

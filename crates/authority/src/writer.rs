@@ -1,14 +1,16 @@
 //! The one writer: decisions of many requests become durable together.
 //!
 //! A disk syncs a few hundred to a few thousand times a second; so requests that arrive while one commit is under
-//! way share the next. A request is answered only once the commit that holds its decision has returned. A
-//! decision that fails takes none of the others with it: the batch is undone and each is decided alone.
+//! way share the next. A request is answered only once the commit that holds its decision has returned, and the anchor,
+//! if there is one, has followed: once for all of them. A decision that fails takes none of the others with it: the batch
+//! is undone and each is decided alone.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::fail_point;
+use crate::anchor::Anchor;
+use crate::fail_point::{self, FailPoint};
 use crate::storage::{Later, Storage, StorageError, Transaction};
 
 /// Most decisions in one transaction.
@@ -63,9 +65,9 @@ pub(crate) struct Writer(mpsc::Sender<Box<dyn Waiting>>);
 
 impl Writer {
     /// Starts the writer; it stops when the last of its handles is gone and all is answered.
-    pub(crate) fn start(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) fn start(storage: Arc<dyn Storage>, anchor: Option<Arc<Anchor>>) -> Self {
         let (sender, receiver) = mpsc::channel(4 * BATCH);
-        tokio::spawn(run(storage, receiver));
+        tokio::spawn(run(storage, anchor, receiver));
         Self(sender)
     }
 
@@ -81,47 +83,44 @@ impl Writer {
     }
 }
 
-async fn run(storage: Arc<dyn Storage>, mut receiver: mpsc::Receiver<Box<dyn Waiting>>) {
+async fn run(
+    storage: Arc<dyn Storage>,
+    anchor: Option<Arc<Anchor>>,
+    mut receiver: mpsc::Receiver<Box<dyn Waiting>>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        match commit(&*storage, &mut batch).await {
-            Ok(()) => {
-                fail_point::hit("after-commit");
-                batch.drain(..).for_each(Waiting::answer);
-            }
-            Err(error) if batch.len() == 1 => batch.drain(..).for_each(|one| one.fail(retold(&error))),
-            Err(_) => {
-                for one in batch.drain(..) {
-                    let mut alone = vec![one];
-                    let outcome = commit(&*storage, &mut alone).await;
-                    for one in alone {
-                        match &outcome {
-                            Ok(()) => one.answer(),
-                            Err(error) => one.fail(retold(error)),
-                        }
-                    }
-                }
+        if decide(&*storage, anchor.as_ref(), &mut batch).await.is_ok() {
+            batch.drain(..).for_each(Waiting::answer);
+            continue;
+        }
+        for one in batch.drain(..) {
+            let mut alone = [one];
+            let outcome = decide(&*storage, anchor.as_ref(), &mut alone).await;
+            let [one] = alone;
+            match outcome {
+                Ok(()) => one.answer(),
+                Err(error) => one.fail(error),
             }
         }
     }
 }
 
-async fn commit(storage: &dyn Storage, batch: &mut [Box<dyn Waiting>]) -> Result<(), StorageError> {
-    fail_point::hit("before-transaction");
+/// Makes decisions durable: in the database, then in the anchor. Where only the latter fails nothing is told either;
+/// whoever asks again finds what is stored, and waits for the anchor again.
+async fn decide(
+    storage: &dyn Storage,
+    anchor: Option<&Arc<Anchor>>,
+    batch: &mut [Box<dyn Waiting>],
+) -> Result<(), StorageError> {
+    fail_point::hit(FailPoint::BeforeTransaction);
     let mut tx = storage.write().await?;
     for one in batch {
         one.decide(&mut *tx).await?;
-        fail_point::hit("in-transaction");
     }
-    fail_point::hit("before-commit");
-    tx.commit().await
-}
-
-/// Tells an error once more: those of the database cannot be copied.
-fn retold(error: &StorageError) -> StorageError {
-    match error {
-        StorageError::Constraint(rule) => StorageError::Constraint(rule.clone()),
-        StorageError::Row { table } => StorageError::Row { table },
-        other => StorageError::Constraint(other.to_string()),
+    let head = tx.commit().await?;
+    match anchor {
+        Some(anchor) => anchor.follow(storage, head).await,
+        None => Ok(()),
     }
 }

@@ -76,7 +76,7 @@ impl Factory {
         let owner = Owner::new(Profile::Production, root.public(), roles.into())
             .expect("keys that are not published");
         let folder = tempfile::tempdir().expect("a folder for the authority");
-        let authority = LocalAuthority::start(folder.path()).expect("an authority on loopback");
+        let authority = LocalAuthority::start(folder.path(), None).expect("an authority on loopback");
         authority.delegate(&root, BOARD).expect("a root delegates");
         let credentials = authority.issue_station("station").expect("a station's certificate");
         let package = package(&owner, 1, os);

@@ -41,7 +41,9 @@ impl Service {
         }
         let step = Step::start("starting the authority");
         let factory = workspace::factory_dir();
-        let local = LocalAuthority::start(&factory.join("authority"))?;
+        // Beside its folder: a copy of that does not bring the anchor along.
+        let anchor = factory.join("authority.anchor");
+        let local = LocalAuthority::start(&factory.join("authority"), Some(&anchor))?;
         let lot = lot_name(package);
         make_lot(&local, &factory, &lot, package, flash.quota)?;
         let way = Authority::new(&local.url(), &lot, &local.issue_station("xtask")?)?;

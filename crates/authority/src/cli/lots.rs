@@ -1,4 +1,4 @@
-//! Lots, installs and the audit.
+//! Lots, installs, the audit, and where the books are.
 
 use std::path::{Path, PathBuf};
 
@@ -328,6 +328,26 @@ impl Audit {
                 row.detail.clone(),
             ]
         }))
+    }
+}
+
+/// Verifies the books from end to end, and shows where they are and whether a rollback is noticed
+#[derive(Args, Debug)]
+pub(super) struct Status {}
+
+impl Status {
+    pub(super) async fn run(&self, place: &Place) -> Result<Shown, Error> {
+        let status = place.ledger().await?.status().await?;
+        Ok(Shown::facts(
+            "Books, verified from end to end:",
+            [
+                ("data", json!(place.data)),
+                ("sequence", json!(status.head.sequence)),
+                ("head", json!(hex::encode(&status.head.digest))),
+                ("anchor", json!(status.anchor)),
+                ("rollback", json!(status.rollback)),
+            ],
+        ))
     }
 }
 

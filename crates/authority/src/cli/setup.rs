@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Place, Shown};
 use crate::bench;
-use crate::{Authority, Config, Delegation, Error, LocalKey, StationIdentity, TlsFiles, hex};
+use crate::{Authority, Delegation, Error, LocalKey, Rollback, StationIdentity, TlsFiles, hex};
 
 /// Makes an authority: keys, certificate authorities, and certificates for the service and one station
 ///
@@ -47,12 +47,12 @@ impl Init {
             }
             LocalKey::create(&kek_path)?;
         }
-        let config = Config { data: place.data.clone(), kek: place.kek()? };
-        let authority = Authority::init(config, &self.name, signing).await?;
+        let authority = Authority::init(place.config()?, &self.name, signing).await?;
         write(&place.data.join("tls-ca.pem"), authority.tls_ca_pem().as_bytes(), 0o644)?;
         write(&place.data.join("device-ca.pem"), authority.device_ca_pem().as_bytes(), 0o644)?;
         let station = authority.issue_station("station").await?;
         write_station(&place.data, "station", &station)?;
+        let rollback = authority.ledger().rollback();
         authority.close().await;
         Ok(Shown::facts(
             "A new authority:",
@@ -64,6 +64,7 @@ impl Init {
                 ("device ca", json!(place.data.join("device-ca.pem"))),
                 ("station", json!(place.data.join("station.pem"))),
                 ("station fingerprint", json!(hex::encode(&station.station.fingerprint))),
+                ("rollback", json!(rollback)),
             ],
         ))
     }
@@ -71,7 +72,8 @@ impl Init {
 
 /// Serves stations until it is told to stop (SIGTERM, or Ctrl-C)
 ///
-/// Prints one line of JSON on stdout once it listens: {"listening":"127.0.0.1:8443"}.
+/// Prints one line of JSON on stdout once it listens: {"listening":"127.0.0.1:8443","rollback":"rollback-protected"}, or
+/// "rollback-unprotected" without --anchor: then nobody notices when the database is set back to an older copy.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// The address to listen at
@@ -91,6 +93,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(&self, place: &Place) -> Result<Shown, Error> {
         let authority = Arc::new(place.authority().await?);
+        authority.claim()?;
         let files = self.tls_certificate.clone().zip(self.tls_key.clone());
         let tls = authority.tls(files.map(|(certificate, key)| TlsFiles { certificate, key }).as_ref())?;
         let address = SocketAddr::new(self.address, self.port);
@@ -102,7 +105,13 @@ impl Serve {
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::Runtime)?;
-        println!("{}", json!({ "listening": bound.to_string() }));
+        let rollback = authority.ledger().rollback();
+        if rollback == Rollback::Unprotected {
+            eprintln!(
+                "warning: rollback-unprotected: whoever sets the database back to an older copy is not noticed\n  cure  Name a file elsewhere with --anchor, and make it with --anchor-new."
+            );
+        }
+        println!("{}", json!({ "listening": bound.to_string(), "rollback": rollback }));
         io::stdout().flush().map_err(Error::Runtime)?;
         let stop = async move {
             let (first, second) = stops.split_at_mut(1);

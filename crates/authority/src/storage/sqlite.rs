@@ -1,6 +1,7 @@
 //! SQLite: one file, one writer, every commit synced to the disk (write-ahead log, `synchronous = FULL`).
 
 mod rows;
+mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,10 +17,15 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, SqlSafeStr as _, SqlitePool};
 
-use rows::{array, audit_row, count, delegation_row, install_row, key_row, lot_row, receipt_row, ticket_row};
+use rows::{
+    array, audit_row, count, delegation_row, head, install_row, key_row, lot_row, receipt_row, ticket_row,
+};
 
+use crate::fail_point::{self, FailPoint};
+
+use super::chain::{Entry, Table};
 use super::{
-    AuditRow, DelegationRow, Filter, InstallRow, KeyRow, Later, LotRow, ReceiptRow, State, Storage,
+    AuditRow, DelegationRow, Filter, Head, InstallRow, KeyRow, Later, LotRow, ReceiptRow, State, Storage,
     StorageError, TicketRow, Transaction,
 };
 
@@ -37,12 +43,34 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens a database, and brings its schema to this release.
+    /// Opens a database, brings its schema to this release, and verifies all of it: SQLite's own structures, the
+    /// schema, and every row against the hash chain.
     ///
     /// # Errors
     /// [`StorageError`].
     pub async fn open(path: &Path) -> Result<Self, StorageError> {
-        let options = SqliteConnectOptions::new()
+        // SQLite would take an empty file for a database that nobody has written yet.
+        if path.metadata().map_err(sqlx::Error::Io)?.len() == 0 {
+            return Err(StorageError::Damaged("its file is empty".into()));
+        }
+        let database = Self::connect(path).await?;
+        verify::verify(&database).await?;
+        Ok(database)
+    }
+
+    /// Makes an empty database in a new file that only its owner may read.
+    ///
+    /// # Errors
+    /// [`StorageError`]; an existing file is left as it is.
+    pub async fn create(path: &Path) -> Result<Self, StorageError> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(sqlx::Error::Io)?;
+        let database = Self::connect(path).await?;
+        sync_folder(path).map_err(sqlx::Error::Io)?;
+        Ok(database)
+    }
+
+    async fn connect(path: &Path) -> Result<Self, StorageError> {
+        let options = fail_point::limited(SqliteConnectOptions::new())
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -59,19 +87,10 @@ impl Sqlite {
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         migrator().run(&writer).await?;
+        // Books that cannot be written to are no use: better to hear it now than with every question.
+        writer.begin_with("BEGIN IMMEDIATE").await?.rollback().await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers })
-    }
-
-    /// Makes an empty database in a new file that only its owner may read.
-    ///
-    /// # Errors
-    /// [`StorageError`]; an existing file is left as it is.
-    pub async fn create(path: &Path) -> Result<Self, StorageError> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(sqlx::Error::Io)?;
-        let database = Self::open(path).await?;
-        sync_folder(path).map_err(sqlx::Error::Io)?;
-        Ok(database)
     }
 
     /// Waits until every connection is closed.
@@ -88,7 +107,10 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 fn migrator() -> Migrator {
-    let steps = [(1, "authority", include_str!("../../migrations/sqlite/0001_authority.sql"))];
+    let steps = [
+        (1, "authority", include_str!("../../migrations/sqlite/0001_authority.sql")),
+        (2, "chain", include_str!("../../migrations/sqlite/0002_chain.sql")),
+    ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
@@ -100,36 +122,19 @@ impl Storage for Sqlite {
         Box::pin(async {
             // Takes the write lock at once: a transaction that reads first could find it taken when it writes.
             let open = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-            Ok(Box::new(Open(open)) as Box<dyn Transaction>)
+            Ok(Box::new(Open::new(open)) as Box<dyn Transaction>)
         })
     }
 
     fn read(&self) -> Later<'_, Box<dyn Transaction + '_>> {
-        Box::pin(async { Ok(Box::new(Open(self.readers.begin().await?)) as Box<dyn Transaction>) })
-    }
-}
-
-/// An open transaction.
-struct Open(sqlx::Transaction<'static, sqlx::Sqlite>);
-
-/// Tells rules of the schema from failures of the disk.
-fn failure(error: sqlx::Error) -> StorageError {
-    match error.as_database_error() {
-        Some(database)
-            if database.is_unique_violation()
-                || database.is_check_violation()
-                || database.is_foreign_key_violation() =>
-        {
-            StorageError::Constraint(database.message().into())
-        }
-        _ => StorageError::Database(error),
+        Box::pin(async { Ok(Box::new(Open::new(self.readers.begin().await?)) as Box<dyn Transaction>) })
     }
 }
 
 /// Runs a statement; the rest of the arguments are bound in their order.
 macro_rules! execute {
     ($self:ident, $sql:literal $(, $value:expr)* $(,)?) => {
-        sqlx::query($sql)$(.bind($value))*.execute(&mut *$self.0).await.map_err(failure)
+        sqlx::query($sql)$(.bind($value))*.execute(&mut *$self.tx).await.map_err(StorageError::from)
     };
 }
 
@@ -137,9 +142,9 @@ macro_rules! execute {
 macro_rules! find {
     ($self:ident, $map:expr, $sql:literal $(, $value:expr)* $(,)?) => {
         sqlx::query($sql)$(.bind($value))*
-            .fetch_optional(&mut *$self.0)
+            .fetch_optional(&mut *$self.tx)
             .await
-            .map_err(failure)?
+            ?
             .as_ref()
             .map($map)
             .transpose()
@@ -150,13 +155,43 @@ macro_rules! find {
 macro_rules! list {
     ($self:ident, $map:expr, $sql:literal $(, $value:expr)* $(,)?) => {
         sqlx::query($sql)$(.bind($value))*
-            .fetch_all(&mut *$self.0)
+            .fetch_all(&mut *$self.tx)
             .await
-            .map_err(failure)?
+            ?
             .iter()
             .map($map)
             .collect()
     };
+}
+
+/// An open transaction, and what it has written for the chain.
+struct Open {
+    tx: sqlx::Transaction<'static, sqlx::Sqlite>,
+    entries: Vec<u8>,
+}
+
+impl Open {
+    fn new(tx: sqlx::Transaction<'static, sqlx::Sqlite>) -> Self {
+        Self { tx, entries: Vec::new() }
+    }
+
+    /// Puts a row, as it now is, into the link that this transaction adds.
+    fn chained(&mut self, entry: Entry) {
+        entry.encode(&mut self.entries);
+    }
+
+    /// Finds where the chain is.
+    async fn head(&mut self) -> Result<Head, StorageError> {
+        let head = find!(self, head, "SELECT sequence, head FROM chain ORDER BY sequence DESC LIMIT 1")?;
+        head.ok_or_else(|| StorageError::Damaged("its hash chain is gone".into()))
+    }
+
+    /// Puts a lot that was changed into the chain.
+    async fn lot_changed(&mut self, name: &str) -> Result<(), StorageError> {
+        let lot = self.lot(name).await?;
+        lot.iter().for_each(|lot| self.chained(Entry::lot(lot)));
+        Ok(())
+    }
 }
 
 impl Transaction for Open {
@@ -174,6 +209,7 @@ impl Transaction for Open {
                 &key.public[..],
                 key.certificate.as_deref(),
             )?;
+            self.chained(Entry::key(key));
             Ok(())
         })
     }
@@ -194,6 +230,7 @@ impl Transaction for Open {
                 &delegation.root_key[..],
                 &delegation.certificate,
             )?;
+            self.chained(Entry::delegation(delegation));
             Ok(())
         })
     }
@@ -235,6 +272,7 @@ impl Transaction for Open {
                 &lot.content_key,
                 lot.quota,
             )?;
+            self.chained(Entry::lot(lot));
             for die in dies {
                 execute!(
                     self,
@@ -242,6 +280,7 @@ impl Transaction for Open {
                     &lot.name,
                     &die[..]
                 )?;
+                self.chained(Entry::of_lot(Table::LotDies, &lot.name, die));
             }
             for station in stations {
                 self.admit(&lot.name, station).await?;
@@ -253,14 +292,14 @@ impl Transaction for Open {
     fn set_quota<'a>(&'a mut self, lot: &'a str, quota: u32) -> Later<'a, ()> {
         Box::pin(async move {
             execute!(self, "UPDATE lots SET quota = ? WHERE name = ?", quota, lot)?;
-            Ok(())
+            self.lot_changed(lot).await
         })
     }
 
     fn revoke<'a>(&'a mut self, lot: &'a str) -> Later<'a, ()> {
         Box::pin(async move {
             execute!(self, "UPDATE lots SET revoked = 1 WHERE name = ?", lot)?;
-            Ok(())
+            self.lot_changed(lot).await
         })
     }
 
@@ -272,6 +311,7 @@ impl Transaction for Open {
                 lot,
                 &station[..]
             )?;
+            self.chained(Entry::of_lot(Table::LotStations, lot, station));
             Ok(())
         })
     }
@@ -333,7 +373,9 @@ impl Transaction for Open {
 
     fn reserve<'a>(&'a mut self, install: &'a InstallRow) -> Later<'a, ()> {
         Box::pin(async move {
+            fail_point::hit(FailPoint::BeforeReserve);
             execute!(self, "UPDATE lots SET issued = issued + 1 WHERE name = ?", &install.lot)?;
+            fail_point::hit(FailPoint::InReserve);
             execute!(
                 self,
                 "INSERT INTO installs
@@ -349,12 +391,19 @@ impl Transaction for Open {
                 &install.session[..],
                 install.reserved_at,
             )?;
+            fail_point::hit(FailPoint::AfterReserve);
+            self.chained(Entry::install(install));
             Ok(())
         })
     }
 
     fn update_install<'a>(&'a mut self, install: &'a InstallRow) -> Later<'a, ()> {
         Box::pin(async move {
+            let [before, after] = match install.state {
+                State::Closed => [FailPoint::BeforeClose, FailPoint::AfterClose],
+                _ => [FailPoint::BeforeUpdate, FailPoint::AfterUpdate],
+            };
+            fail_point::hit(before);
             execute!(
                 self,
                 "UPDATE installs SET state = ?, tickets = ?, session = ?, csr = ?, certificate = ?,
@@ -368,6 +417,8 @@ impl Transaction for Open {
                 install.closed_at,
                 &install.id[..],
             )?;
+            fail_point::hit(after);
+            self.chained(Entry::install(install));
             Ok(())
         })
     }
@@ -388,6 +439,7 @@ impl Transaction for Open {
 
     fn insert_ticket<'a>(&'a mut self, ticket: &'a TicketRow) -> Later<'a, ()> {
         Box::pin(async move {
+            fail_point::hit(FailPoint::BeforeTicket);
             execute!(
                 self,
                 "INSERT INTO tickets (request, nonce, install, stage_key, stage1, ticket, issued_at)
@@ -400,6 +452,8 @@ impl Transaction for Open {
                 &ticket.ticket,
                 ticket.issued_at,
             )?;
+            fail_point::hit(FailPoint::AfterTicket);
+            self.chained(Entry::ticket(ticket));
             Ok(())
         })
     }
@@ -419,6 +473,7 @@ impl Transaction for Open {
 
     fn insert_receipt<'a>(&'a mut self, receipt: &'a ReceiptRow) -> Later<'a, ()> {
         Box::pin(async move {
+            fail_point::hit(FailPoint::BeforeReceipt);
             execute!(
                 self,
                 "INSERT INTO receipts (message, install, receipt, received_at) VALUES (?, ?, ?, ?)",
@@ -427,17 +482,22 @@ impl Transaction for Open {
                 &receipt.receipt,
                 receipt.received_at,
             )?;
+            fail_point::hit(FailPoint::AfterReceipt);
+            self.chained(Entry::receipt(receipt));
             Ok(())
         })
     }
 
     fn insert_audit<'a>(&'a mut self, row: &'a AuditRow) -> Later<'a, ()> {
         Box::pin(async move {
-            execute!(
+            fail_point::hit(FailPoint::BeforeAudit);
+            let stored = find!(
                 self,
+                audit_row,
                 "INSERT INTO audit (at, event, code, lot, chip_id, install, station, detail, repeats)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                 ON CONFLICT (repeats) DO UPDATE SET count = count + 1, at = excluded.at",
+                 ON CONFLICT (repeats) DO UPDATE SET count = count + 1, at = excluded.at
+                 RETURNING *",
                 row.at,
                 &row.event,
                 row.code.map(FailCode::number),
@@ -448,6 +508,9 @@ impl Transaction for Open {
                 &row.detail,
                 row.code.map(|code| repeats(row, code).to_vec()),
             )?;
+            fail_point::hit(FailPoint::AfterAudit);
+            // A refusal that repeats is in the chain already.
+            stored.iter().filter(|row| row.count == 1).for_each(|row| self.chained(Entry::audit(row)));
             Ok(())
         })
     }
@@ -466,11 +529,38 @@ impl Transaction for Open {
         })
     }
 
-    fn commit<'a>(self: Box<Self>) -> Later<'a, ()>
+    fn link(&mut self, sequence: i64) -> Later<'_, Option<Digest>> {
+        Box::pin(async move {
+            let link = find!(self, head, "SELECT sequence, head FROM chain WHERE sequence = ?", sequence)?;
+            Ok(link.map(|link| link.digest))
+        })
+    }
+
+    fn commit<'a>(mut self: Box<Self>) -> Later<'a, Head>
     where
         Self: 'a,
     {
-        Box::pin(async move { self.0.commit().await.map_err(failure) })
+        Box::pin(async move {
+            let head = self.head().await?;
+            if self.entries.is_empty() {
+                self.tx.commit().await?;
+                return Ok(head);
+            }
+            let entries = std::mem::take(&mut self.entries);
+            let next = head.next(&entries);
+            fail_point::hit(FailPoint::BeforeChain);
+            execute!(
+                self,
+                "INSERT INTO chain (sequence, entries, head) VALUES (?, ?, ?)",
+                next.sequence,
+                entries,
+                &next.digest[..],
+            )?;
+            fail_point::hit(FailPoint::BeforeCommit);
+            self.tx.commit().await?;
+            fail_point::hit(FailPoint::AfterCommit);
+            Ok(next)
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! An authority in a temporary folder, and the factory that it serves.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -135,7 +136,16 @@ impl<'a> Named<'a> {
 
 /// Describes the authority in a folder.
 pub(crate) fn config(folder: &Path) -> Config {
-    Config { data: folder.join("authority"), kek: Arc::new(LocalKey::new(Key::new(KEK))) }
+    Config { data: folder.join("authority"), kek: Arc::new(LocalKey::new(Key::new(KEK))), anchor: None }
+}
+
+/// Copies the files of a folder.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -22,24 +22,38 @@ pub(crate) async fn credentials(authority: &Authority) -> Arc<ClientConfig> {
 pub(crate) struct Service {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// What it says of rollbacks.
+    pub(crate) rollback: String,
+}
+
+/// Makes the command that serves the authority in a folder, on any port.
+pub(crate) fn serve(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-authority"));
+    command.args(["serve", "--port", "0", "--kek-env", "TEST_KEK", "--data"]).arg(config(folder).data);
+    command.env("TEST_KEK", hex(&KEK));
+    for variable in ["KILN_FAIL_POINT", "KILN_MAX_PAGES", "KILN_AUTHORITY_ANCHOR"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 impl Service {
-    /// Starts the service of the authority in a folder, and waits until it listens. It ends itself at a fail-point
-    /// if one is given, as `NAME:N`.
-    pub(crate) fn start(folder: &Path, fail_point: Option<&str>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-authority"));
-        command.args(["serve", "--port", "0", "--kek-env", "TEST_KEK", "--data"]);
-        command.arg(config(folder).data).env("TEST_KEK", hex(&KEK)).env_remove("KILN_FAIL_POINT");
-        if let Some(point) = fail_point {
-            command.env("KILN_FAIL_POINT", point);
-        }
+    /// Starts the service of the authority in a folder, and waits until it listens.
+    pub(crate) fn start(folder: &Path) -> Self {
+        Self::launch(&mut serve(folder)).unwrap_or_else(|status| panic!("the service ended: {status}"))
+    }
+
+    /// Starts a service, and waits until it listens; an error is how it ended before.
+    pub(crate) fn launch(command: &mut Command) -> Result<Self, ExitStatus> {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            return Err(child.wait().unwrap());
+        }
         let said: serde_json::Value = serde_json::from_str(&line).unwrap();
         let address = said["listening"].as_str().unwrap().parse().unwrap();
-        Self { child, address }
+        Ok(Self { child, address, rollback: said["rollback"].as_str().unwrap().to_owned() })
     }
 
     /// Kills it, as `kill -9` does.

@@ -1,6 +1,7 @@
 //! Secrets at rest: none lies open in the authority's folder, nor in what it answers and prints.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use release::audit::LeakScan;
 use crate::common::{KEK, LOT, Rig, config, hex};
 
 /// Opens every key of an authority with its key-encryption key, and returns the private scalars.
-async fn scalars(rig: &Rig) -> Vec<(String, [u8; 32])> {
+pub(crate) async fn scalars(folder: &Path) -> Vec<(String, [u8; 32])> {
     let kek = LocalKey::new(Key::new(KEK));
-    let database = Sqlite::open(&config(rig.folder.path()).data.join("authority.db")).await.unwrap();
+    let database = Sqlite::open(&config(folder).data.join("authority.db")).await.unwrap();
     let mut scalars = Vec::new();
     for name in ["signing", "device-ca", "tls-ca", "tls-server"] {
         let row = database.read().await.unwrap().key(name).await.unwrap().unwrap();
@@ -42,7 +43,7 @@ async fn no_secret_lies_open_in_the_folder_or_in_any_answer() {
     let ticket = rig.ticket(&die.request(nonce).unwrap()).await.unwrap();
     let entropy = *die.open(nonce, &ticket).unwrap().entropy.expose();
     let install = rig.closed(&rig.factory.die().unwrap()).await;
-    let scalars = scalars(&rig).await;
+    let scalars = scalars(rig.folder.path()).await;
 
     let mut secrets: Vec<(&str, &[u8])> =
         scalars.iter().map(|(name, key)| (name.as_str(), &key[..])).collect();
@@ -91,7 +92,7 @@ async fn an_authority_opens_with_its_own_key_only_and_its_files_are_its_owners()
     assert!(matches!(again, Err(Error::AlreadyInitialised(_))), "{again:?}");
 
     let folder = config(rig.folder.path()).data;
-    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     assert_eq!(mode(&folder.join("authority.db")), 0o600);
 }

@@ -31,7 +31,7 @@ impl Served {
     async fn new() -> Self {
         let rig = Rig::new(5).await;
         let tls = credentials(&rig.authority).await;
-        let service = Service::start(rig.folder.path(), None);
+        let service = Service::start(rig.folder.path());
         Self { rig, service, tls }
     }
 

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::super::{
-    AuditRow, DelegationRow, InstallRow, KeyRow, LotRow, ReceiptRow, State, StorageError, TicketRow,
+    AuditRow, DelegationRow, Head, InstallRow, KeyRow, LotRow, ReceiptRow, State, StorageError, TicketRow,
 };
 
 pub(super) fn array<const N: usize>(
@@ -27,6 +27,10 @@ fn optional<const N: usize>(
 
 pub(super) fn count(row: &SqliteRow) -> Result<u32, StorageError> {
     Ok(row.try_get(0)?)
+}
+
+pub(super) fn head(row: &SqliteRow) -> Result<Head, StorageError> {
+    Ok(Head { sequence: row.try_get("sequence")?, digest: array(row, "head", "chain")? })
 }
 
 pub(super) fn key_row(row: &SqliteRow) -> Result<KeyRow, StorageError> {
