@@ -26,7 +26,11 @@ impl Shell {
 
     fn run(&self, line: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-authority"));
-        command.current_dir(self.path()).env_remove("KILN_AUTHORITY").args(line.split_whitespace());
+        command
+            .current_dir(self.path())
+            .env_remove("KILN_AUTHORITY")
+            .env_remove("KILN_AUTHORITY_ANCHOR")
+            .args(line.split_whitespace());
         command.output().unwrap()
     }
 
@@ -137,6 +141,24 @@ fn what_cannot_be_done_fails_with_cause_and_cure() {
     assert!(shell.bad("key show").contains("kek"));
     assert!(shell.bad("key show --kek-env NOT_SET_ANYWHERE").contains("NOT_SET_ANYWHERE"));
     assert_eq!(shell.run("lot create").status.code(), Some(2));
+}
+
+#[test]
+fn the_status_says_whether_a_rollback_is_noticed() {
+    let shell = Shell::new();
+    assert_eq!(shell.good("init --anchor anchor")["rollback"], "rollback-protected");
+    let status = shell.good("status --anchor anchor");
+    assert_eq!(status["rollback"], "rollback-protected");
+    assert!(status["sequence"].as_i64().is_some_and(|sequence| sequence > 0), "{status}");
+    assert_eq!(shell.good("status")["rollback"], "rollback-unprotected");
+    assert!(shell.bad("status --anchor anchor --anchor-new").contains("already"));
+    assert!(shell.bad("status --anchor gone").contains("is gone"));
+    assert!(shell.bad("status --anchor authority/anchor --anchor-new").contains("own directory"));
+    assert_eq!(shell.run("status --anchor-new").status.code(), Some(2));
+    assert!(
+        shell.bad("init --anchor anchor --data other").contains("already"),
+        "a new authority takes no old anchor"
+    );
 }
 
 #[test]
