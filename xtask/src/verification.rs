@@ -9,7 +9,14 @@ use figures::Figure;
 use crate::workspace;
 
 /// Every rig that has to report. One that does not has not run, whatever the test harness says.
-const RIGS: [&str; 3] = ["QEMU kill campaign", "power cuts, every operation", "power cuts, two in a row"];
+const RIGS: [&str; 6] = [
+    "QEMU kill campaign",
+    "authority leak scan",
+    "authority storage faults",
+    "power cuts, every operation",
+    "power cuts, two in a row",
+    "quota under fire, kills",
+];
 
 /// Returns the folder that figures are gathered in, empty.
 pub(crate) fn folder() -> Result<PathBuf> {
