@@ -223,8 +223,10 @@ async fn without_an_anchor_the_service_says_so_and_a_second_service_is_refused()
     let rig = Rig::new(1).await;
     let service = Service::start(rig.folder.path());
     assert_eq!(service.rollback, "rollback-unprotected");
-    let second = serve(rig.folder.path()).output().unwrap();
-    let said = String::from_utf8(second.stderr).unwrap();
-    assert_eq!((second.status.code(), second.stdout.len()), (Some(1), 0), "{said}");
+    let log = rig.folder.path().join("log");
+    let mut second = serve(rig.folder.path());
+    let second = Service::launch(second.stderr(fs::File::create(&log).unwrap())).map(|_| ()).unwrap_err();
+    let said = fs::read_to_string(log).unwrap();
+    assert_eq!(second.code(), Some(1), "{said}");
     assert!(said.contains("another service serves") && said.contains("cure"), "{said}");
 }
