@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use authority::storage::StorageError;
 use authority::{AnchorFile, Config, Delegation, LocalKey, LotInfo, NewLot};
 use sealed_image::host::Signer;
 use station::Credentials;
@@ -124,14 +125,23 @@ async fn open(folder: &Path, anchor: Option<&Path>) -> Result<authority::Authori
         LocalKey::create(&kek)?;
     }
     let anchor = anchor.map(|path| AnchorFile { path: path.into(), new: false });
-    let config = Config { data: folder.into(), kek: Arc::new(LocalKey::from_file(&kek)?), anchor };
+    let config =
+        Config { data: folder.into(), kek: Arc::new(LocalKey::from_file(&kek)?), anchor: anchor.clone() };
     let opened = match authority::Authority::open(config.clone()).await {
         Err(authority::Error::NotInitialised(_)) => {
             authority::Authority::init(config, &NAMES.map(str::to_owned), None).await
         }
         opened => opened,
     };
-    let cure = opened.as_ref().err().map(authority::Error::cure).unwrap_or_default();
+    let cure = match (opened.as_ref().err(), &anchor) {
+        // The commands of `kiln` have options for an anchor; here there are none.
+        (Some(authority::Error::Storage(StorageError::Anchor(_))), Some(AnchorFile { path, .. })) => format!(
+            "Bring back the folder and {} as they were last, or remove both: then a new authority is made",
+            path.display()
+        ),
+        (Some(error), _) => error.cure().to_owned(),
+        (None, _) => String::new(),
+    };
     opened.with_context(|| format!("the authority in {} cannot be used. {cure}", folder.display()))
 }
 
@@ -143,5 +153,26 @@ impl Drop for LocalAuthority {
             let _ = self.runtime.block_on(serving);
         }
         self.runtime.block_on(self.authority.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_that_is_gone_is_refused_with_a_cure_that_helps() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, anchor) = (folder.path().join("authority"), folder.path().join("anchor"));
+        let start = || LocalAuthority::start(&data, Some(&anchor));
+        drop(start().unwrap());
+        drop(start().unwrap());
+        fs::remove_file(&anchor).unwrap();
+        let told = format!("{:#}", start().map(|_| ()).unwrap_err());
+        assert!(told.contains("is gone") && told.contains("remove both"), "{told}");
+        assert!(!told.contains("--anchor"), "flash has no such option: {told}");
+        fs::remove_dir_all(&data).unwrap();
+        drop(start().unwrap());
+        assert!(anchor.exists());
     }
 }

@@ -26,7 +26,7 @@ const NEEDS_LINUX: &str = "debians_linux";
 /// that is put in), then runs `cargo test --workspace`. Words after `--` go to it.
 #[derive(Args, Debug, Default)]
 pub struct Test {
-    /// Let the rigs that look for what must never happen run as long as before a release: more than an hour
+    /// Let the rigs that look for what must never happen run much longer
     #[arg(long)]
     long: bool,
     /// Write the table of what the rigs ran into docs/verification.md

@@ -37,6 +37,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
             (false, 0) => "**too few**".to_owned(),
             (false, violations) => format!("**{violations} violations**"),
         };
+        let note = note.replace('|', "/").replace('\n', " ");
         writeln!(table, "| {rig} | {ran} {unit} | {due} | {result} | {note} |").expect("a string takes it");
     }
     table
@@ -74,14 +75,18 @@ mod tests {
     #[test]
     fn the_table_says_what_is_too_little_or_wrong() {
         let figure = Figure::new("a rig", "cuts", 3).ran(3);
-        let table = table(&[figure.clone().note("fine"), figure.clone().ran(2), figure.violations(4)]);
+        let table = table(&[
+            figure.clone().note("fine"),
+            figure.clone().ran(2),
+            figure.violations(&["one".into(), "two".into()]),
+        ]);
         let lines: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
             lines,
             [
                 "| a rig | 3 cuts | 3 | 0 violations | fine |",
                 "| a rig | 2 cuts | 3 | **too few** |  |",
-                "| a rig | 3 cuts | 3 | **4 violations** |  |",
+                "| a rig | 3 cuts | 3 | **2 violations** |  |",
             ]
         );
     }

@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn bits_that_read_as_burned_are_burned_again_unless_they_are_locked() {
+        let bank = Chips::new(Cells::OneWay).bank();
+        let mut otp = NorOtp::new(&bank, PLACE, RULES);
+        let mut operations = |index, bits| {
+            let before = Chips::operations_of(&bank);
+            otp.burn(index, bits).unwrap();
+            Chips::operations_of(&bank) - before
+        };
+        let burns = [(0, 0x0F), (0, 0x0F), (1, 1), (0, 0x0F), (1, 1)];
+        assert_eq!(burns.map(|(index, bits)| operations(index, bits) > 0), [true, true, true, false, true]);
+    }
+
+    #[test]
     fn a_hidden_word_reads_as_blank_and_takes_no_bits() {
         let mut chips = Chips::new(Cells::OneWay);
         chips.words[3 * BLOCK + 2] = !0xABCD;

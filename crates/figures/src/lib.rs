@@ -54,10 +54,11 @@ impl Figure {
         Self { ran, ..self }
     }
 
-    /// Says how many violations there were.
+    /// Says which violations there were, and prints the first of them.
     #[must_use]
-    pub fn violations(self, violations: u64) -> Self {
-        Self { violations, ..self }
+    pub fn violations(self, violations: &[String]) -> Self {
+        violations.iter().take(20).for_each(|violation| eprintln!("VIOLATION {}: {violation}", self.rig));
+        Self { violations: violations.len() as u64, ..self }
     }
 
     /// Adds what else the reader should know.
@@ -119,8 +120,8 @@ mod tests {
     fn figures_are_gathered_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(gather(&folder.path().join("none")).unwrap(), []);
-        let figures =
-            ["b: two", "a"].map(|rig| Figure::new(rig, "cuts", 3).ran(4).violations(1).note("all \"kinds\""));
+        let figures = ["b: two", "a"]
+            .map(|rig| Figure::new(rig, "cuts", 3).ran(4).violations(&["one".into()]).note("all \"kinds\""));
         figures.iter().for_each(|figure| figure.write(folder.path()).unwrap());
         let [b, a] = figures;
         assert_eq!(gather(folder.path()).unwrap(), [a, b]);
@@ -132,6 +133,6 @@ mod tests {
     fn too_little_or_a_violation_is_not_good() {
         let due = Figure::new("rig", "cuts", 3);
         assert!(!due.is_good() && !due.clone().ran(2).is_good());
-        assert!(due.clone().ran(3).is_good() && !due.ran(3).violations(1).is_good());
+        assert!(due.clone().ran(3).is_good() && !due.ran(3).violations(&["one".into()]).is_good());
     }
 }

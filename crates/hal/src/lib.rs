@@ -94,7 +94,7 @@ pub trait Otp {
 /// Fuses that can be burned: bits go from 0 to 1 and never back.
 pub trait OtpBurn: Otp {
     /// Burns every bit of `bits` into word `index`, those that read as burned already too: a burn that power cut off may
-    /// have left them weak. In a locked row that is an error, unless nothing would change.
+    /// have left them weak. In a locked row that may be an error, even where nothing would change.
     ///
     /// # Errors
     /// [`BurnError`]; how many of the bits are burned then is not known.

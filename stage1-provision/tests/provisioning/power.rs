@@ -1,8 +1,9 @@
-//! Power fails at every single operation of flash, disk and fuses.
+//! Power fails at every single operation of flash, disk and fuses, under the running stage: it sees the operation fail, and
+//! whatever it still tries. What becomes of the many states that a cut can leave is the affair of `cuts`.
 
 use std::rc::Rc;
 
-use fail_code::FailCode;
+use boot_crypto::host::remembering;
 use lifecycle::{Fuses, Lifecycle};
 use release::{Compression, SiliconVendor};
 use sim::Tear;
@@ -16,8 +17,8 @@ use crate::lot::lot;
 use crate::stage0;
 use crate::station::Desk;
 
-/// Cuts power at every `stride`th operation, from the `first` on, and carries on until the end.
-fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
+/// Cuts power at every operation and carries on until the end. Returns the steps that were under way.
+fn cut_everywhere() -> Vec<Option<Step>> {
     let lot = Rc::new(lot(1, Compression::None));
     let vendor = SiliconVendor::found().unwrap();
     let scan = leaks(&lot, &[]);
@@ -29,10 +30,10 @@ fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
     };
     assert!(total > 900, "only {total} operations");
     let mut steps = Vec::new();
-    for cut in (first..total).step_by(stride as usize) {
+    for cut in 0..total {
         let mut device = Device::new(&lot, &vendor, 1, 1);
         let desk = Desk::new(&lot, &device);
-        device.power.cut_at(cut, tear);
+        device.power.cut_at(cut, Tear::Some);
         let cycle = device.run(stage0::boot(&device, &lot), desk.station());
         assert!(device.power.is_off(), "operation {cut} was not reached");
         device.restart();
@@ -42,7 +43,7 @@ fn cut_everywhere(tear: Tear, first: u64, stride: u64) -> Vec<Option<Step>> {
         if cut % 16 == 0 {
             nothing_leaked(&device, &scan);
         }
-        let context = format!("cut {cut} of {total}, {tear:?}, in {under_way:?}");
+        let context = format!("cut {cut} of {total}, in {under_way:?}");
         match device.lifecycle() {
             Ok(Lifecycle::Production) => {
                 // Nothing was left to do but to say so.
@@ -77,7 +78,7 @@ pub(crate) fn step_under_way(device: &mut Device) -> Option<Step> {
 
 #[test]
 fn a_cut_during_any_operation_is_made_good_by_the_next_start() {
-    let steps = cut_everywhere(Tear::Some, 0, 1);
+    let steps = remembering(cut_everywhere);
     for step in [
         Step::ProvePlace,
         Step::Ask,
@@ -89,42 +90,4 @@ fn a_cut_during_any_operation_is_made_good_by_the_next_start() {
     ] {
         assert!(steps.contains(&Some(step)), "no cut hit {step:?}");
     }
-}
-
-#[test]
-fn a_cut_before_most_of_or_after_an_operation_is_made_good_as_well() {
-    for (tear, first) in [(Tear::Nothing, 0), (Tear::Most, 3), (Tear::All, 6)] {
-        assert!(cut_everywhere(tear, first, 15).len() > 60);
-    }
-}
-
-#[test]
-fn two_cuts_are_no_worse_than_one() {
-    let lot = Rc::new(lot(1, Compression::None));
-    let vendor = SiliconVendor::found().unwrap();
-    let mut ended = 0;
-    for case in 0..80_u64 {
-        let mut device = Device::new(&lot, &vendor, 1, 1);
-        let desk = Desk::new(&lot, &device);
-        for cut in [case * 37 % 992, case * 101 % 900, case * 13 % 300] {
-            device.power.cut_at(cut, Tear::ALL[(case % 4) as usize]);
-            let cycle = device.run(stage0::boot(&device, &lot), desk.station());
-            if cycle.end == End::Closed {
-                break;
-            }
-            assert_ne!(cycle.end, End::Refused(FailCode::FuseForeign), "{}", cycle.console);
-            device.restart();
-            if device.lifecycle() == Ok(Lifecycle::Production) {
-                break;
-            }
-        }
-        device.restart();
-        if device.lifecycle() != Ok(Lifecycle::Production) {
-            let cycle = device.run(stage0::boot(&device, &lot), desk.station());
-            assert_eq!(cycle.end, End::Closed, "case {case}: {}", cycle.console);
-        }
-        closed(&device, &lot, desk.install());
-        ended += 1;
-    }
-    assert_eq!(ended, 80);
 }

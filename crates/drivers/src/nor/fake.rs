@@ -74,6 +74,11 @@ impl Chips {
         Bank::new(self, Ticks(Cell::new(0)))
     }
 
+    /// Returns how many programs and erases the chips of a bank did so far.
+    pub(crate) fn operations_of(bank: &Bank<Self, Ticks>) -> usize {
+        bank.bus.lock().operations
+    }
+
     pub(crate) fn is_in_array_mode(&self) -> bool {
         self.mode == Mode::Array
     }

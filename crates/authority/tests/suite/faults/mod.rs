@@ -57,14 +57,8 @@ impl Tally {
         let kinds: Vec<_> = self.kinds.iter().map(|(kind, cases)| format!("{cases} {kind}")).collect();
         Figure::new("authority storage faults", "cases", scaled(DUE.0, DUE.1))
             .ran(self.cases)
-            .violations(self.violations.len() as u64)
-            .note(format!(
-                "{} refused, {} held; {}; {}",
-                self.refused,
-                self.whole,
-                kinds.join(", "),
-                self.violations.join("; ")
-            ))
+            .violations(&self.violations)
+            .note(format!("{} refused, {} held; {}", self.refused, self.whole, kinds.join(", ")))
             .report();
     }
 }

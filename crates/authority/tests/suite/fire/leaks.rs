@@ -67,12 +67,11 @@ impl Leaks {
         assert_eq!(self.blind, 0, "the scan is blind for planted secrets");
         Figure::new("authority leak scan", "searches", DUE)
             .ran(self.searches)
-            .violations(self.found.len() as u64)
+            .violations(&self.found)
             .note(format!(
-                "{} files, {} KiB: database, write-ahead log, service log, anchor, printed books; {}",
+                "{} files, {} KiB: database, write-ahead log, service log, anchor, printed books",
                 self.files,
                 self.bytes / 1024,
-                self.found.join(", "),
             ))
             .report();
     }

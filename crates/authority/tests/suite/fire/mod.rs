@@ -70,6 +70,14 @@ struct Kills {
 }
 
 impl Kills {
+    fn add(&mut self, other: &Self) {
+        self.after_reply += other.after_reply;
+        self.at_random += other.at_random;
+        for (place, kills) in &other.at {
+            *self.at.entry(*place).or_default() += kills;
+        }
+    }
+
     fn sum(&self) -> u64 {
         self.at.values().sum::<u64>() + self.after_reply + self.at_random
     }
@@ -320,37 +328,25 @@ async fn end(mut fire: Fire, report: &mut Report) -> Fire {
     report.violations.extend(fire.violations(&ways).await);
     report.again += ways.iter().map(|way| way.again).sum::<u64>();
     report.rounds += 1;
-    report.after_reply += fire.kills.after_reply;
-    report.at_random += fire.kills.at_random;
-    for (place, kills) in &fire.kills.at {
-        *report.at.entry(*place).or_default() += kills;
-    }
+    report.kills.add(&fire.kills);
     fire
 }
 
 /// What all rounds did.
 #[derive(Default)]
 struct Report {
-    at: HashMap<(Stage, FailPoint), u64>,
-    after_reply: u64,
-    at_random: u64,
+    kills: Kills,
     again: u64,
     rounds: u64,
     violations: Vec<String>,
     leaks: leaks::Leaks,
 }
 
-impl Report {
-    fn kills(&self) -> u64 {
-        self.at.values().sum::<u64>() + self.after_reply + self.at_random
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_place_and_at_random_the_quota_is_granted_exactly_and_no_answer_changes() {
     let due = scaled(DUE.0, DUE.1);
     let mut report = Report::default();
-    while report.kills() < due {
+    while report.kills.sum() < due {
         let mut fire = Fire::new(true, true).await;
         for (stage, dies) in Stage::ALL.into_iter().zip([QUOTA, DIES - QUOTA, QUOTA, QUOTA]) {
             fire.stage(stage, dies).await;
@@ -362,22 +358,21 @@ async fn killed_at_every_place_and_at_random_the_quota_is_granted_exactly_and_no
     }
     for point in FailPoint::ALL {
         for stage in stages(*point) {
-            assert!(report.at.contains_key(&(*stage, *point)), "never killed {point:?} in {stage:?}");
+            assert!(report.kills.at.contains_key(&(*stage, *point)), "never killed {point:?} in {stage:?}");
         }
     }
     assert!(report.again > 0, "no die ever asked again");
-    let places: u64 = report.at.values().sum();
+    let places: u64 = report.kills.at.values().sum();
     Figure::new("quota under fire, kills", "kills", due)
-        .ran(report.kills())
-        .violations(report.violations.len() as u64)
+        .ran(report.kills.sum())
+        .violations(&report.violations)
         .note(format!(
-            "{places} at {} places, {} after a reply, {} at random; {} rounds of {DIES} dies for {QUOTA} installs; {} answers given again; {}",
-            report.at.len(),
-            report.after_reply,
-            report.at_random,
+            "{places} at {} places, {} after a reply, {} at random; {} rounds of {DIES} dies for {QUOTA} installs; {} answers given again",
+            report.kills.at.len(),
+            report.kills.after_reply,
+            report.kills.at_random,
             report.rounds,
             report.again,
-            report.violations.join(", "),
         ))
         .report();
     report.leaks.report();
