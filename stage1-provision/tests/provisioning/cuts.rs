@@ -26,7 +26,7 @@ use crate::station::{Book, Desk};
 /// The ways in which power fails during an operation.
 const DURING: [Tear; 4] = [Tear::Some, Tear::Most, Tear::Disordered, Tear::Unstable];
 /// Distinct cuts at one operation at most.
-const AT_ONE: usize = 40;
+const AT_ONE: usize = 68;
 /// After so many tries without a new state an operation has no more to show.
 const TRIES: u64 = 24;
 /// Power-ons after a cut: a bit that reads otherwise each time may refuse some of them.
@@ -290,7 +290,7 @@ fn cut_all(run: &Run, worker: usize, workers: usize) -> Done {
 #[test]
 fn whatever_a_power_cut_leaves_the_next_start_makes_good() {
     let done = on_all_cores(|worker, workers| cut_all(&first_run(), worker, workers));
-    done.report("power cuts, every operation", 20_000);
+    done.report("power cuts, every operation", 50_000);
 }
 
 /// First cuts of the second rig, in short and in long runs, and second cuts after each.
