@@ -83,10 +83,13 @@ impl BootRecord {
         if crc32(record) != u32::from_le_bytes(*crc) {
             return Some((Err(Error::Crc), used));
         }
-        let mut decoder = Decoder::new(record);
-        let decoded = Self::decode(&mut decoder).map_err(|_| Error::Malformed);
-        let whole = decoder.position() == record.len();
-        Some((decoded.and_then(|it| if whole { Ok(it) } else { Err(Error::Malformed) }), used))
+        // The one encoding of a record is what a stage sends; a lenient decoder takes others as well.
+        let mut buffer = [0; MAX_FRAME];
+        let sent = |it: &Self, buffer| {
+            Self::frame(it, buffer).is_some_and(|frame| frame.get(6..frame.len() - 4) == Some(record))
+        };
+        let decoded = Self::decode(&mut Decoder::new(record)).ok().filter(|it| sent(it, &mut buffer));
+        Some((decoded.ok_or(Error::Malformed), used))
     }
 
     fn encode(&self, e: &mut Encoder<&mut Cursor<&mut [u8]>>) -> Result<(), EncodeError<EndOfSlice>> {
@@ -197,6 +200,34 @@ mod tests {
         let (found, used) = BootRecord::find(&noisy).unwrap();
         assert_eq!((found, used), (Ok(record), 3 + frame.len()));
         assert!(BootRecord::find(&noisy[..used - 1]).is_none());
+    }
+
+    /// The same values, written as no stage writes them.
+    #[test]
+    fn a_record_in_another_encoding_is_refused() {
+        let record = BootRecord { code: 302, cores: 4, ..Default::default() };
+        let mut buffer = [0; MAX_FRAME];
+        let frame = record.frame(&mut buffer).unwrap();
+        let sound = frame.get(6..frame.len() - 4).unwrap();
+        let find = |record: &[u8]| {
+            let mut framed = [0; 128];
+            framed[..4].copy_from_slice(&FRAME_MAGIC);
+            framed[4..6].copy_from_slice(&(record.len() as u16).to_le_bytes());
+            framed[6..6 + record.len()].copy_from_slice(record);
+            framed[6 + record.len()..10 + record.len()].copy_from_slice(&crc32(record).to_le_bytes());
+            BootRecord::find(&framed[..10 + record.len()]).unwrap().0
+        };
+        assert_eq!(find(sound), Ok(record));
+        let mut altered = [0; 80];
+        // The version in two bytes, and the empty lists at the end of indefinite length.
+        altered[..3].copy_from_slice(&[sound[0], 0x18, 1]);
+        altered[3..=sound.len()].copy_from_slice(&sound[2..]);
+        assert_eq!(find(&altered[..=sound.len()]), Err(Error::Malformed));
+        altered[..sound.len()].copy_from_slice(sound);
+        altered[sound.len() - 1..=sound.len()].copy_from_slice(&[0x9F, 0xFF]);
+        assert_eq!(find(&altered[..=sound.len()]), Err(Error::Malformed));
+        altered[..sound.len()].copy_from_slice(sound);
+        assert_eq!(find(&altered[..=sound.len()]), Err(Error::Malformed), "a byte more");
     }
 
     #[test]

@@ -128,7 +128,12 @@ impl SecretPage {
             _ => return None,
         };
         let evidence = match wire.has_evidence {
-            0 if statement.0.is_empty() => None,
+            0 if statement.0.is_empty()
+                && wire.install == [0; 32]
+                && wire.fuse_facts.iter().all(|it| *it == 0) =>
+            {
+                None
+            }
             1 => Some(Evidence {
                 statement: SignedStatement::from_untrusted(statement.0)?,
                 fuse_facts: wire.fuse_facts,
@@ -208,6 +213,17 @@ mod tests {
                 assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
                 assert_eq!(page, [0; SecretPage::SIZE]);
             }
+        }
+    }
+
+    #[test]
+    fn parts_of_evidence_in_a_page_that_says_that_it_has_none_are_refused() {
+        for offset in [80, 111, 368, 368 + FUSE_FACTS_BYTES - 1] {
+            let [without, ..] = all();
+            let mut page = [0; SecretPage::SIZE];
+            assert!(without.write(&mut page));
+            page[offset] = 1;
+            assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
         }
     }
 
