@@ -41,7 +41,7 @@ pub fn flatten_elf(elf: &[u8]) -> Result<FlatImage, Error> {
         }
         let (virt, phys) = (segment.p_vaddr(endian), segment.p_paddr(endian));
         let offset = header.e_entry(endian).wrapping_sub(virt);
-        if offset < segment.p_memsz(endian) {
+        if offset < segment.p_filesz(endian) {
             entry = phys.checked_add(offset);
         }
         let data = segment

@@ -73,6 +73,9 @@ fn what_is_no_such_executable_is_refused_with_the_reason() {
     reason(b"#!/bin/sh\n");
     assert!(reason(&elf(EM_X86_64, 0x1000, &[code])).contains("machine"));
     assert!(reason(&elf(EM_AARCH64, 0x1004, &[code])).contains("entry"));
+    // Behind what is in the file there is nothing to execute.
+    let with_bss: Segment<'_> = (PT_LOAD, 0x1000, 0x1000, b"code", 0x100);
+    assert!(reason(&elf(EM_AARCH64, 0x1004, &[with_bss])).contains("entry"));
     assert!(reason(&elf(EM_AARCH64, 0x1000, &[])).contains("nothing to load"));
     let twice = [code, (PT_LOAD, 0x2000, 0x1002, b"more", 4)];
     assert!(reason(&elf(EM_AARCH64, 0x1000, &twice)).contains("overlaps"));
