@@ -336,7 +336,11 @@ impl State {
             }
             // The fuses are burned and were read back: the mark that says so serves reports only.
             (Phase::Working, Event::Failed(_)) if self.closed(script) => self.finish(&mut actions),
-            (Phase::Working, Event::Failed(FailCode::FinalCheck)) if !self.repeated => {
+            // Of that operation alone: whatever else fails with this code has not come as far as to be made again.
+            (Phase::Working, Event::Failed(FailCode::FinalCheck))
+                if !self.repeated
+                    && script.get(self.cursor) == Some(&Task::Perform(Operation::FinalCheck)) =>
+            {
                 self.cursor = position(script, Task::Perform(Operation::ReKey)).ok_or(IllegalEvent)?;
                 self.repeated = true;
                 actions.push(Action::Begin(self.step_at(script)));

@@ -241,6 +241,29 @@ fn a_stale_session_is_drawn_again_until_there_is_a_ticket_and_never_after() {
     assert_eq!(state.step(Event::Stale).map(|_| ()), Err(IllegalEvent));
 }
 
+/// Without that, a device without a ticket would be told to decrypt.
+#[test]
+fn the_code_of_the_final_check_from_any_other_operation_stops() {
+    let (mut state, mut actions) = start(&[], ClosingFuses::Untouched);
+    let mut stopped = 0;
+    loop {
+        let event = match *actions.last().unwrap() {
+            Action::Perform(operation) => {
+                if operation != Operation::FinalCheck {
+                    let (_, actions) = drive(state, Event::Failed(FailCode::FinalCheck));
+                    assert_eq!(actions, [Action::Wipe, Action::Stop(FailCode::FinalCheck)], "{operation:?}");
+                    stopped += 1;
+                }
+                Event::Completed(operation)
+            }
+            Action::Record(entry) => Event::Recorded(entry),
+            _ => break,
+        };
+        (state, actions) = drive(state, event);
+    }
+    assert_eq!(stopped, 12);
+}
+
 #[test]
 fn a_failed_final_check_makes_the_store_again_once_and_then_stops() {
     let (mut state, mut actions) = start(&entries()[..17], ClosingFuses::Untouched);
