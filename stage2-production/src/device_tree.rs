@@ -32,8 +32,8 @@ pub enum DeviceTreeError {
     Malformed,
     /// The signed tree lacks this node.
     NodeMissing(&'static str),
-    /// The signed tree has more than one `/memory`.
-    MemoryTwice,
+    /// Below the root of the signed tree more than one node can be meant by this path, or one with an address in its name.
+    NodeAmbiguous(&'static str),
     /// Addresses or sizes below this node of the signed tree have another length than Kiln writes.
     CellsUnsupported(&'static str),
     /// The signed tree has no core with the affinity of the one that boots.
@@ -56,7 +56,7 @@ impl DeviceTreeError {
             | Self::HardwareCpusMissing => FailCode::HardwareTreeInvalid,
             Self::Malformed
             | Self::NodeMissing(_)
-            | Self::MemoryTwice
+            | Self::NodeAmbiguous(_)
             | Self::CellsUnsupported(_)
             | Self::BootCoreMissing(_)
             | Self::CommandLineNul => FailCode::DeviceTreeInvalid,

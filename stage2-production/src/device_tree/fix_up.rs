@@ -84,14 +84,30 @@ fn check_structure(verified: &[u8]) -> Result<(), DeviceTreeError> {
     structure::check(verified)
 }
 
+/// Checks that of each node that is filled in there is one at most, under the name by which everybody looks for it.
+///
+/// # Threat
+/// *A node with an address in its name.* To some readers `/chosen` means `chosen@0` as well, if it comes first, and to
+/// others it does not: one would be filled in, and another one read (CVE-2021-27097 was of this kind).
+fn check_unambiguous(verified: &[u8]) -> Result<(), DeviceTreeError> {
+    for path in ["/memory", "/cpus", "/chosen", "/psci", "/reserved-memory"] {
+        let name = path.trim_start_matches('/');
+        let tree = open(verified)?;
+        let named = || tree.root().children().filter(|node| node.name_without_address() == name);
+        let with_address = named().any(|node| node.name().contains('@'));
+        match named().count() {
+            0 if path == "/memory" => return Err(DeviceTreeError::NodeMissing(path)),
+            1 if path == "/memory" || !with_address => {}
+            0 => {}
+            _ => return Err(DeviceTreeError::NodeAmbiguous(path)),
+        }
+    }
+    Ok(())
+}
+
 /// Checks that the tree has the nodes that are filled in, and addresses of the length that is written.
 fn check_usable(verified: &[u8]) -> Result<(), DeviceTreeError> {
-    let memories = open(verified)?.root().children().filter(|node| node.name_without_address() == "memory");
-    match memories.count() {
-        0 => return Err(DeviceTreeError::NodeMissing("/memory")),
-        1 => {}
-        _ => return Err(DeviceTreeError::MemoryTwice),
-    }
+    check_unambiguous(verified)?;
     let tree = fdt::Fdt::new(verified).map_err(|_| DeviceTreeError::Malformed)?;
     tree.find_node("/cpus").ok_or(DeviceTreeError::NodeMissing("/cpus"))?;
     let two_cells = |node: fdt::node::FdtNode<'_, '_>, path| {
@@ -179,11 +195,8 @@ fn find<'a, 'b>(tree: &'a mut Tree<'b>, path: &'static str) -> Result<TreeNode<'
     tree.find_node_mut(path).ok_or(DeviceTreeError::NodeMissing(path))
 }
 
-/// Sets a property to its only value: a second one of the same name is removed.
+/// Sets a property; of each name there is one.
 fn set<T: ToPropertyValue>(node: &mut TreeNode<'_, '_>, name: &str, value: T) -> Result<(), DeviceTreeError> {
-    while node.properties().filter(|property| property.name() == name).count() > 1 {
-        node.remove_property(name);
-    }
     let done = match node.property_mut(name) {
         Some(mut property) => property.set_value(value),
         None => node.add_property(name, value).map(drop),
@@ -199,7 +212,7 @@ fn set_or_remove<T: ToPropertyValue>(
     match value {
         Some(value) => set(node, name, value),
         None => {
-            while node.remove_property(name) {}
+            node.remove_property(name);
             Ok(())
         }
     }

@@ -5,6 +5,9 @@
 //! *A tree that is signed, but odd.* Two libraries read it, and where a tag, a name or a length is not quite what the
 //! specification says, one of them panics: that would cost the boot instead of the slot. So what they get here is one
 //! root node, tags in order to an end tag that is the last word of the block, and names of printable ASCII.
+//!
+//! *A property that is there twice.* One reader takes the first, another the last. So a node has each property once, and
+//! all of them before its children.
 
 use super::DeviceTreeError;
 use super::splice::{OFF_DT_STRINGS, SIZE_DT_STRINGS, SIZE_DT_STRUCT, field};
@@ -37,6 +40,8 @@ fn walk(blob: &[u8]) -> Option<()> {
         return None;
     }
     let (mut depth, mut roots) = (0_usize, 0);
+    // Where the properties of the node begin that is open and has no child yet.
+    let mut properties = None;
     loop {
         match rest.word()? {
             NOP => {}
@@ -48,17 +53,26 @@ fn walk(blob: &[u8]) -> Option<()> {
                 if !is_name(name.split_last()?.1) {
                     return None;
                 }
+                properties = Some(Words(rest.0));
             }
             PROP if depth > 0 => {
-                let length = usize::try_from(rest.word()?).ok()?;
-                let name = strings.get(usize::try_from(rest.word()?).ok()?..)?;
-                let name = name.get(..name.iter().position(|byte| *byte == 0)?)?;
-                rest.bytes(length)?;
+                let mut earlier = Words(properties.as_ref()?.0);
+                // The tag of this one was read already.
+                let here = rest.0.len().checked_add(size_of::<u32>())?;
+                let name = rest.property(strings)?;
                 if name.is_empty() || !is_name(name) {
                     return None;
                 }
+                while earlier.0.len() > here {
+                    if earlier.word()? == PROP && earlier.property(strings)? == name {
+                        return None;
+                    }
+                }
             }
-            END_NODE => depth = depth.checked_sub(1)?,
+            END_NODE => {
+                depth = depth.checked_sub(1)?;
+                properties = None;
+            }
             END => return (depth == 0 && roots == 1 && rest.0.is_empty()).then_some(()),
             _ => return None,
         }
@@ -77,6 +91,14 @@ impl<'a> Words<'a> {
         let (word, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u32::from_be_bytes(*word))
+    }
+
+    /// Reads a property behind its tag and returns its name.
+    fn property(&mut self, strings: &'a [u8]) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.word()?).ok()?;
+        let name = strings.get(usize::try_from(self.word()?).ok()?..)?;
+        self.bytes(length)?;
+        name.get(..name.iter().position(|byte| *byte == 0)?)
     }
 
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {

@@ -395,6 +395,39 @@ mod signed {
         assert_eq!(fix_up(&mut buffer, blob.len(), &fix_ups()), Ok(needed));
     }
 
+    /// One reader takes the first of two, another the last: which one would count is open.
+    #[test]
+    fn a_property_that_is_there_twice_or_behind_a_child_is_refused() {
+        let refused = |blob: &[u8]| {
+            let mut buffer = blob.to_vec();
+            buffer.resize(ROOM, 0);
+            fix_up(&mut buffer, blob.len(), &fix_ups())
+        };
+        let sound = signed_tree().to_dtb();
+        assert!(refused(&sound).is_ok());
+        // `compatible` of the root gets the name of what comes before it.
+        let name = |name: &[u8]| {
+            let strings = u32::from_be_bytes(sound[12..16].try_into().unwrap()) as usize;
+            sound[strings..].windows(name.len()).position(|window| window == name).unwrap() as u32
+        };
+        let property =
+            [&3_u32.to_be_bytes()[..], &17_u32.to_be_bytes(), &name(b"compatible\0").to_be_bytes()].concat();
+        let at = sound.windows(12).position(|window| window == property).unwrap() + 8;
+        for twice in [&b"#address-cells\0"[..], b"#size-cells\0"] {
+            let mut blob = sound.clone();
+            blob[at..at + 4].copy_from_slice(&name(twice).to_be_bytes());
+            assert_eq!(refused(&blob), Err(DeviceTreeError::Malformed));
+        }
+        // The end of the last child of the root, and the property that follows, change places.
+        let mut behind = sound.clone();
+        let end =
+            behind.windows(12).rposition(|window| window == [0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 9]).unwrap();
+        let last = behind[..end].windows(4).rposition(|window| window == [0, 0, 0, 3]).unwrap();
+        let moved: Vec<u8> = behind.drain(last..end).collect();
+        behind.splice(last + 4..last + 4, moved);
+        assert_eq!(refused(&behind), Err(DeviceTreeError::Malformed));
+    }
+
     #[test]
     fn trees_that_linux_could_not_use_are_refused() {
         use DeviceTreeError::*;
@@ -404,7 +437,19 @@ mod signed {
         };
         check(&root([cpus(2)]), NodeMissing("/memory"));
         check(&root([memory(DRAM_BASE, 0)]), NodeMissing("/cpus"));
-        check(&root([memory(DRAM_BASE, 0), memory(0, 0), cpus(2)]), MemoryTwice);
+        check(&root([memory(DRAM_BASE, 0), memory(0, 0), cpus(2)]), NodeAmbiguous("/memory"));
+        for (path, name) in [
+            ("/chosen", "chosen@0"),
+            ("/cpus", "cpus@1"),
+            ("/psci", "psci@0"),
+            ("/reserved-memory", "reserved-memory@2"),
+        ] {
+            // Alone, before and behind the node that is meant.
+            let (with, without) = (node(name, []), node(path.trim_start_matches('/'), []));
+            check(&root([memory(DRAM_BASE, 0), with.clone()]), NodeAmbiguous(path));
+            check(&root([memory(DRAM_BASE, 0), with.clone(), without.clone()]), NodeAmbiguous(path));
+            check(&root([memory(DRAM_BASE, 0), without, with]), NodeAmbiguous(path));
+        }
         check(&root([memory(DRAM_BASE, 0), cpus(0)]), BootCoreMissing(0));
         let mut one_cell = root([memory(DRAM_BASE, 0), cpus(2)]);
         one_cell.root.property_mut("#size-cells").unwrap().set_value(1_u32);
