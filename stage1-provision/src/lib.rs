@@ -17,7 +17,7 @@ mod place;
 mod random;
 mod read_back;
 mod run;
-mod secret_entry;
+pub mod secret_entry;
 pub mod self_test;
 mod session;
 mod tell;

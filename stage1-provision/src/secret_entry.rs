@@ -42,7 +42,7 @@ pub(crate) fn seal<const N: usize, const M: usize>(
 }
 
 /// Opens an entry; `None` if it was not sealed by this stage on this die for this.
-pub(crate) fn open<const N: usize>(
+pub fn open<const N: usize>(
     journal_key: &Key,
     binding: &[u8],
     untrusted: &[u8],

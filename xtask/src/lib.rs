@@ -15,6 +15,7 @@ pub mod exec;
 pub mod explain;
 pub mod firmware;
 pub mod flash;
+pub mod fuzz;
 pub mod images;
 pub mod initramfs;
 pub mod input;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, ci, doctor, explain, firmware, flash, progress, run, size, test, workspace};
+use xtask::{bench, ci, doctor, explain, firmware, flash, fuzz, progress, run, size, test, workspace};
 
 /// Builds, flashes, boots, tests and measures Kiln.
 ///
@@ -24,6 +24,7 @@ enum Command {
     /// Builds the firmware into target/kiln/build and checks it: stage0's size, and that it cannot panic
     Build,
     Test(test::Test),
+    Fuzz(fuzz::Fuzz),
     Size(size::Size),
     Bench(bench::Bench),
     Explain(explain::Explain),
@@ -48,6 +49,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Run(run) => run.run(),
         Command::Build => build(),
         Command::Test(test) => test.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Size(size) => size.run(),
         Command::Bench(bench) => bench.run(),
         Command::Explain(explain) => explain.run().map(|()| true),

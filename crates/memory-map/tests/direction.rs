@@ -42,6 +42,7 @@ const PARTS: &[(&str, Part)] = &[
     ("station", Part::Host),
     ("sim", Part::Host),
     ("figures", Part::Host),
+    ("fuzz-targets", Part::Host),
     ("kiln", Part::Host),
     ("xtask", Part::Host),
     ("tests", Part::Host),
