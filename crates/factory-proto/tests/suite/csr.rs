@@ -50,15 +50,9 @@ fn sound_info() -> CertReqInfo {
 }
 
 #[test]
-fn every_malformed_value_of_every_field_is_refused_although_it_is_signed() {
+fn values_out_of_bounds_are_refused_although_they_are_signed() {
     let payload = payload();
     assert_eq!(signed_again(&payload), None);
-    for key in 1..=3 {
-        for value in malformed_values() {
-            let code = signed_again(&with(&payload, key, value));
-            assert_eq!(code, Some(RequestMalformed), "field {key}: {value:02X?}");
-        }
-    }
     for (key, length) in [(1, 31), (1, 33), (2, 31), (2, 33), (3, 0), (3, 2049)] {
         let value = cbor_bytes(&vec![0x30; length]);
         assert_eq!(signed_again(&with(&payload, key, &value)), Some(RequestMalformed), "field {key}");
