@@ -1,5 +1,6 @@
 //! The journal on a NOR flash that loses power.
 
+use figures::Figure;
 use hal::StorageMut;
 use memory_map::Region;
 use proptest::prelude::*;
@@ -83,20 +84,70 @@ fn a_cut_at_any_operation_costs_at_most_the_entry_that_was_being_written() {
     assert!(cuts > 80 && torn > 40, "{cuts} cuts, {torn} of them cost an entry");
 }
 
+/// Of each entry: where it starts in the region, and how many bytes of it are its own.
+fn places(entries: &Entries) -> Vec<(usize, usize)> {
+    let stored = entries.iter().map(|(_, payload)| 20 + payload.len());
+    stored.scan(0, |at, len| Some((std::mem::replace(at, (*at + len).next_multiple_of(64)), len))).collect()
+}
+
+/// An entry that was altered is damage where more lies behind it. The last one is what a cut leaves: it is not there,
+/// and what has no place in an entry belongs to none.
 #[test]
-fn an_entry_that_was_altered_with_more_behind_it_is_refused() {
+fn every_flipped_bit_of_a_journal_is_refused_or_costs_the_last_entry() {
     let mut flash = flash(&Power::new());
     filled(&mut flash, &some());
-    let last = 4 * 64 + 320; // where the last entry starts: 64, 64, 128 and 320 bytes lie before it
-    for at in (0..last).step_by(7) {
-        let mut altered = flash.clone();
-        altered.bytes_mut()[BLOCK as usize + at] ^= 1;
-        match open(&mut altered) {
-            Err(JournalError::Damaged { .. }) => {}
-            // Bytes between two entries belong to none.
-            Ok((_, entries)) => assert_eq!(entries, some(), "byte {at}"),
-            Err(error) => panic!("byte {at}: {error:?}"),
+    let places = places(&some());
+    let (last, len) = *places.last().unwrap();
+    let end = (last + len).next_multiple_of(64);
+    let mut wrong = Vec::new();
+    for bit in 0..end * 8 {
+        let at = BLOCK as usize + bit / 8;
+        flash.bytes_mut()[at] ^= 1 << (bit % 8);
+        let opened = open(&mut flash).map(|(_, entries)| entries);
+        flash.bytes_mut()[at] ^= 1 << (bit % 8);
+        let hit = places.iter().find(|(start, len)| (*start..start + len).contains(&(bit / 8)));
+        let good = match (hit, &opened) {
+            (None, Ok(entries)) => *entries == some(),
+            (Some((start, _)), Ok(entries)) if *start == last => entries[..] == some()[..4],
+            // The next entry does not have the number that is due.
+            (Some((start, len)), Err(JournalError::Damaged { offset })) if *start < last => {
+                *offset == BLOCK + (start + len).next_multiple_of(64) as u64
+            }
+            _ => false,
+        };
+        if !good {
+            wrong.push(format!("byte {}, bit {}: {opened:?}", bit / 8, bit % 8));
         }
+    }
+    Figure::new("bits flipped in a journal", "bits", 12_000)
+        .ran(end as u64 * 8)
+        .violations(&wrong)
+        .note(
+            "entries of 0, 44, 45, 256 and 1000 bytes; an altered one is refused, the last one is not there",
+        )
+        .report();
+}
+
+/// What a power cut leaves, at every length: the entries that are whole.
+#[test]
+fn a_journal_that_ends_at_any_byte_has_the_entries_that_are_whole() {
+    let mut whole = flash(&Power::new());
+    filled(&mut whole, &some());
+    let places = places(&some());
+    let end = places.iter().map(|(start, len)| start + len).max().unwrap();
+    for length in 0..=end {
+        let mut cut = whole.clone();
+        cut.bytes_mut()[BLOCK as usize + length..].fill(0xFF);
+        // Bytes at an entry's end that are as erased ones are there without being written.
+        let there = places
+            .iter()
+            .zip(&some())
+            .take_while(|((start, _), (_, payload))| {
+                let tail = payload.iter().rev().take_while(|byte| **byte == 0xFF).count();
+                start + 20 + payload.len() - tail <= length
+            })
+            .count();
+        assert_eq!(open(&mut cut).unwrap().1, some()[..there], "{length} bytes");
     }
 }
 

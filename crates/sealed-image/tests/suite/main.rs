@@ -3,6 +3,7 @@
 mod bundle;
 mod common;
 mod every_bit;
+mod exact;
 mod payload;
 mod policy;
 mod reseal;
