@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::progress::Step;
+use crate::tools::{self, Tool};
 use crate::{exec, workspace};
 
 /// The version of cargo-fuzz that is installed where there is none.
@@ -46,6 +47,7 @@ impl Fuzz {
             return Ok(true);
         };
         find(name, &targets)?;
+        tools::prepare(&[Tool::CxxCompiler])?;
         let cargo_fuzz = cargo_fuzz()?;
         if let Some(input) = &self.input {
             return Ok(runs(&mut fuzz(&cargo_fuzz, name, &[std::path::absolute(input)?], &[])));

@@ -21,6 +21,7 @@ pub mod initramfs;
 pub mod input;
 pub mod kernel_image;
 pub mod local_authority;
+mod mutants;
 pub mod panic_check;
 pub mod progress;
 pub mod run;

@@ -11,7 +11,7 @@ use figures::Figure;
 
 use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
-use crate::{debian, exec, firmware, verification, workspace};
+use crate::{debian, exec, firmware, mutants, verification, workspace};
 
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
 /// ones give it tuples where it expects lists), and one that holds messages against their CDDL.
@@ -29,7 +29,10 @@ pub struct Test {
     /// Let the rigs that look for what must never happen run much longer
     #[arg(long)]
     long: bool,
-    /// Write the table of what the rigs ran into docs/verification.md
+    /// Take each protection of xtask/protections.toml away instead, in a copy, and show the test that turns red
+    #[arg(long, conflicts_with_all = ["long", "args"])]
+    mutants: bool,
+    /// Write the table of what the rigs ran, or of the protections, into docs/verification.md
     #[arg(long, conflicts_with = "args")]
     record: bool,
     /// Arguments for `cargo test`, in place of `--workspace`
@@ -43,6 +46,9 @@ impl Test {
     /// # Errors
     /// If the tools cannot be had, or the firmware does not build or keep its limits.
     pub fn run(&self) -> Result<bool> {
+        if self.mutants {
+            return mutants::run(self.record);
+        }
         let start = Instant::now();
         tools::prepare(&[
             Tool::RustTarget,
@@ -102,7 +108,7 @@ impl Test {
             succeeded &= missing.is_empty() && figures.iter().all(Figure::is_good);
         }
         if self.record && succeeded {
-            verification::record(&table, self.long)?;
+            verification::record(&table, if self.long { "long" } else { "short" })?;
         }
         println!("{} passed, {} failed, {} ignored, in {took}", tally.passed, tally.failed, tally.ignored);
         tally.failures.iter().for_each(|name| println!("  FAILED {name}"));

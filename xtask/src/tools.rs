@@ -43,6 +43,8 @@ pub enum Tool {
     OpenSsl,
     /// `python3` with `venv`.
     Python,
+    /// `c++`.
+    CxxCompiler,
 }
 
 /// Where a tool comes from.
@@ -70,6 +72,7 @@ impl Tool {
         Self::UBoot,
         Self::OpenSsl,
         Self::Python,
+        Self::CxxCompiler,
     ];
 
     /// Returns the name that people know it by.
@@ -86,6 +89,7 @@ impl Tool {
             Self::UBoot => "U-Boot for QEMU",
             Self::OpenSsl => "openssl",
             Self::Python => "python3 with venv",
+            Self::CxxCompiler => "c++",
         }
     }
 
@@ -105,6 +109,7 @@ impl Tool {
                 "checks requests and certificates, and makes U-Boot's signing key for the comparison"
             }
             Self::Python => "runs an independent COSE library that checks Kiln's signatures",
+            Self::CxxCompiler => "compiles libFuzzer",
         }
     }
 
@@ -120,6 +125,7 @@ impl Tool {
             Self::Mkimage | Self::UBoot => &["bench"],
             Self::OpenSsl => &["bench", "test"],
             Self::Python => &["test"],
+            Self::CxxCompiler => &["fuzz"],
         }
     }
 
@@ -137,6 +143,7 @@ impl Tool {
             Self::UBoot => Origin::Packages(&["u-boot-qemu"]),
             Self::OpenSsl => Origin::Packages(&["openssl"]),
             Self::Python => Origin::Packages(&["python3", "python3-venv", "python3-pip"]),
+            Self::CxxCompiler => Origin::Packages(&["g++"]),
         }
     }
 
@@ -155,6 +162,7 @@ impl Tool {
             Self::UBoot => Path::new(U_BOOT).is_file().then(|| package_version("u-boot-qemu")),
             Self::OpenSsl => run("openssl", "version"),
             Self::Python => python_with_venv().then(|| run("python3", "--version"))?,
+            Self::CxxCompiler => run("c++", "--version"),
         }
     }
 

@@ -16,6 +16,8 @@ const RIGS: &[&str] = &[
     "bits flipped in a journal",
     "bits flipped in an image's metadata",
     "bits flipped in signed messages",
+    "device leak scan, every step",
+    "device leak scan, random cuts",
     "fuzz corpora replayed",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
@@ -56,14 +58,13 @@ pub(crate) fn missing(figures: &[Figure]) -> Vec<&'static str> {
     RIGS.iter().copied().filter(|rig| figures.iter().all(|figure| figure.rig != *rig)).collect()
 }
 
-/// Puts the table into docs/verification.md: the one of short or of long runs.
+/// Puts a table into docs/verification.md: that of `short` or of `long` runs, or that of `protections`.
 ///
 /// # Errors
 /// If the document cannot be read or written, or has no place for it.
-pub(crate) fn record(table: &str, long: bool) -> Result<()> {
+pub(crate) fn record(table: &str, name: &str) -> Result<()> {
     let path = workspace::root().join("docs/verification.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = if long { "long" } else { "short" };
     let text = replaced(&text, name, table)?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
