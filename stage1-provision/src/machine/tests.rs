@@ -6,7 +6,7 @@ use super::script::{SCRIPT, Task, position};
 use super::*;
 
 /// The entries of the script, in order.
-pub(super) fn entries() -> Vec<Entry> {
+fn entries() -> Vec<Entry> {
     let records = SCRIPT.iter().filter_map(|task| match task {
         Task::Record(entry) => Some(*entry),
         Task::Perform(_) => None,
