@@ -21,6 +21,7 @@ const RIGS: &[&str] = &[
     "fuzz corpora replayed",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
+    "model check",
     "power cuts, every operation",
     "power cuts, two in a row",
     "quota under fire, kills",
