@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use emulator::{Expectation, Machine, MachineConfig, Report};
 use lifecycle::OtpImage;
+use memory_map::Region;
 use memory_map::qemu_virt::OTP;
-use release::{FlashLayout, write_disk};
+use release::{FlashLayout, flatten_elf, write_disk};
+use sealed_image::host::Facts;
 use store::Slot;
 use tempfile::TempDir;
 
-use crate::{Firmware, Maker};
+use crate::{Firmware, Maker, conformance};
 
 /// How long a boot of a few hundred KiB may take on a machine that is busy. Reached only by a defect.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -24,6 +26,7 @@ pub struct Device {
     otp: OtpImage,
     boot_slots: [Option<Vec<u8>>; 2],
     os_slots: [Option<Vec<u8>>; 2],
+    memory: Option<(Region, Vec<u8>)>,
     change: fn(MachineConfig) -> MachineConfig,
 }
 
@@ -35,7 +38,26 @@ impl Device {
 
     /// Makes a device with these fuses and empty slots.
     pub fn with_otp(otp: OtpImage) -> Self {
-        Self { otp, boot_slots: [None, None], os_slots: [None, None], change: |config| config }
+        let (boot_slots, os_slots) = ([None, None], [None, None]);
+        Self { otp, boot_slots, os_slots, memory: None, change: |config| config }
+    }
+
+    /// Makes a device on which one of the board's conformance programs runs in the place of stage2.
+    pub fn running(maker: &Maker, program: &str) -> Self {
+        let image = flatten_elf(&conformance(program)).expect("a program that was built");
+        let facts = Facts { load_address: image.load, entry: image.entry, ..maker.stage2_facts() };
+        let signed = maker.owner.sign(&facts, image.bytes).expect("an image that can be signed");
+        Self::new(maker).boot_slot(Slot::A, maker.seal_stage(&signed))
+    }
+
+    /// Puts bytes into the system's memory before the device starts.
+    ///
+    /// # Panics
+    /// If they do not fit into the region.
+    pub fn loaded(mut self, region: Region, bytes: &[u8]) -> Self {
+        assert!(bytes.len() as u64 <= region.size, "{} bytes do not fit into {region:x?}", bytes.len());
+        self.memory = Some((region, bytes.to_vec()));
+        self
     }
 
     /// Writes a boot slot.
@@ -84,7 +106,13 @@ impl Device {
         layout.write(&flash0).expect("flash0 can be written");
         let [slot_a, slot_b] = self.os_slots.each_ref().map(|slot| slot.as_deref());
         write_disk(&disk, slot_a, slot_b).expect("the disk can be written");
-        let config = MachineConfig::default().flash0(flash0.as_ref()).disk(disk.as_ref());
+        let mut config = MachineConfig::default().flash0(flash0.as_ref()).disk(disk.as_ref());
+        if let Some((region, bytes)) = &self.memory {
+            let memory = file("memory");
+            std::fs::write(&memory, bytes).expect("the content of the memory can be written");
+            let (memory, base) = (memory.display(), region.base);
+            config = config.arg("-device").arg(format!("loader,file={memory},addr={base:#x},force-raw=on"));
+        }
         (self.change)(config.lifetime(Some(2 * WITHIN)))
     }
 }

@@ -10,21 +10,10 @@ use emulator::Machine;
 use lifecycle::Row;
 use memory_map::qemu_virt::{DRAM_MIN, FLASH_BLOCK, JOURNAL, OS_LOAD, OTP, PACKAGE, SECURE_RAM, STAGE_RUN};
 use memory_map::{MIB, Region};
-use release::flatten_elf;
-use sealed_image::host::Facts;
-use store::Slot;
 use tests::leak::{Secret, find, normal_ram, secure_ram};
 use tests::{Device, Maker};
 
 const WITHIN: Duration = Duration::from_secs(60);
-
-/// Makes a device on which one of the programs runs in the place of stage2.
-fn device(maker: &Maker, program: &str) -> Device {
-    let image = flatten_elf(&tests::conformance(program)).unwrap();
-    let facts = Facts { load_address: image.load, entry: image.entry, ..maker.stage2_facts() };
-    let signed = maker.owner.sign(&facts, image.bytes).unwrap();
-    Device::new(maker).boot_slot(Slot::A, maker.seal_stage(&signed))
-}
 
 /// Waits for the sum, and wants every check passed, of which there are this many.
 #[track_caller]
@@ -46,7 +35,7 @@ fn read(file: &Path, part: Region) -> Vec<u8> {
 #[test]
 fn flash_fuses_disk_and_link_do_what_provisioning_needs() {
     let maker = Maker::development();
-    device(&maker, "conformance-provisioning").run_and_look(|machine, folder| {
+    Device::running(&maker, "conformance-provisioning").run_and_look(|machine, folder| {
         machine.console.wait_for(b"BOARD listening", 0, WITHIN).unwrap();
         let bytes: Vec<u8> = (0..16).flat_map(|_| 0..=u8::MAX).collect();
         machine.station().unwrap().send(&bytes).unwrap();
@@ -72,7 +61,7 @@ fn flash_fuses_disk_and_link_do_what_provisioning_needs() {
 #[test]
 fn flash_is_there_while_closing_ends_and_gone_afterwards() {
     let maker = Maker::development();
-    device(&maker, "conformance-closing").run_and_look(|machine, folder| {
+    Device::running(&maker, "conformance-closing").run_and_look(|machine, folder| {
         assert_all_passed(machine, 23);
         // `FailCode::Exception`: what the program reads afterwards is mapped nowhere.
         machine.console.wait_for(b"BOARD fatal 901\r\n", 0, WITHIN).unwrap();
@@ -86,8 +75,8 @@ fn flash_is_there_while_closing_ends_and_gone_afterwards() {
 #[test]
 fn a_fatal_error_leaves_nothing_in_secure_ram_or_in_the_systems_memory_while_another_core_is_at_work() {
     let maker = Maker::development();
-    let device =
-        device(&maker, "conformance-stopping").machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32));
+    let device = Device::running(&maker, "conformance-stopping")
+        .machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32));
     device.run(|machine| {
         machine.console.wait_for_line("BOARD fatal ", 0, WITHIN).unwrap();
         let secret = Secret { name: "secret".into(), bytes: b"this is a secret of this program".to_vec() };

@@ -14,8 +14,10 @@ use crate::tools::{self, Tool};
 use crate::{debian, exec, firmware, mutants, verification, workspace};
 
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
-/// ones give it tuples where it expects lists), and one that holds messages against their CDDL.
-const LIBRARIES: [&str; 3] = ["pycose==1.1.0", "cbor2==5.7.1", "zcbor==0.9.1"];
+/// ones give it tuples where it expects lists), one that holds messages against their CDDL, and the test vectors of NIST
+/// and of RFCs.
+const LIBRARIES: [&str; 4] =
+    ["pycose==1.1.0", "cbor2==5.7.1", "zcbor==0.9.1", "cryptography-vectors==50.0.2"];
 
 /// What tests that need Debian's Linux have in their names.
 const NEEDS_LINUX: &str = "debians_linux";
@@ -131,7 +133,7 @@ fn python() -> Result<PathBuf> {
     if has_libraries(&python) {
         return Ok(python);
     }
-    let step = Step::start("installing independent COSE and CDDL libraries");
+    let step = Step::start("installing independent COSE and CDDL libraries, and test vectors");
     exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(LIBRARIES))
         .context("pip cannot install them: is the network up?")?;
@@ -143,7 +145,7 @@ fn python() -> Result<PathBuf> {
 }
 
 fn has_libraries(python: &Path) -> bool {
-    let program = "import sys, pycose, zcbor; from importlib.metadata import version
+    let program = "import sys, cryptography_vectors, pycose, zcbor; from importlib.metadata import version
 sys.exit(any(version(name) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
     let mut command = Command::new(python);
     command.args(["-c", program]).args(LIBRARIES);

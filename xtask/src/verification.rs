@@ -27,6 +27,8 @@ const RIGS: &[&str] = &[
     "quota under fire, kills",
     "regressions of known shapes",
     "truncations of signed messages",
+    "vectors, host",
+    "vectors, target",
 ];
 
 /// Returns the folder that figures are gathered in, empty.

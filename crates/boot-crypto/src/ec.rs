@@ -8,7 +8,9 @@ use p256::elliptic_curve::ff::{Field as _, PrimeField as _};
 use p256::elliptic_curve::ops::Reduce as _;
 use p256::elliptic_curve::point::AffineCoordinates as _;
 use p256::elliptic_curve::scalar::IsHigh as _;
-use p256::elliptic_curve::subtle::ConditionallyNegatable as _;
+use p256::elliptic_curve::subtle::{Choice, ConditionallyNegatable as _, ConditionallySelectable as _};
+#[cfg(feature = "fast")]
+use p256::elliptic_curve::{Group as _, ops::MulByGeneratorVartime as _};
 use p256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint, Scalar, U256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -42,7 +44,12 @@ impl EcKey {
     /// Returns the public key: x followed by y.
     #[inline(never)]
     pub fn public(&self) -> [u8; 64] {
-        let point = on_generator(&self.0);
+        self.public_by::<Chosen>()
+    }
+
+    #[inline(always)]
+    fn public_by<M: Multiply>(&self) -> [u8; 64] {
+        let point = M::on_generator(&self.0);
         concatenate(point.x(), point.y())
     }
 
@@ -50,6 +57,11 @@ impl EcKey {
     /// signature.
     #[inline(never)]
     pub fn sign(&self, digest: &Digest) -> [u8; 64] {
+        self.sign_by::<Chosen>(digest)
+    }
+
+    #[inline(always)]
+    fn sign_by<M: Multiply>(&self, digest: &Digest) -> [u8; 64] {
         let reduced = reduce(digest);
         let scalar = Zeroizing::new(<[u8; 32]>::from(self.0.to_repr()));
         let mut nonces = Drbg::new(&*scalar, &reduced.to_repr(), &[]);
@@ -57,7 +69,7 @@ impl EcKey {
             let mut nonce = Zeroizing::new([0; 32]);
             nonces.fill(&mut *nonce);
             if let Some(nonce) = Self::from_scalar(&nonce)
-                && let Some(signature) = self.sign_with(&nonce, &reduced)
+                && let Some(signature) = self.sign_with::<M>(&nonce, &reduced)
             {
                 return signature;
             }
@@ -65,8 +77,8 @@ impl EcKey {
     }
 
     /// Signs with a nonce; `None` for one in 2²⁵⁶ nonces, where r or s is zero.
-    fn sign_with(&self, nonce: &Self, reduced: &Scalar) -> Option<[u8; 64]> {
-        let point = on_generator(&nonce.0);
+    fn sign_with<M: Multiply>(&self, nonce: &Self, reduced: &Scalar) -> Option<[u8; 64]> {
+        let point = M::on_generator(&nonce.0);
         let r = reduce(&point.x().into());
         let mut inverse = invert(&nonce.0);
         let s = inverse * (*reduced + r * *self.0);
@@ -79,7 +91,12 @@ impl EcKey {
     /// `None` if `public` is no point of the curve.
     #[inline(never)]
     pub fn agree(&self, public: &[u8; 64]) -> Option<Key> {
-        let shared = on_point(parse_point(public)?, &self.0);
+        self.agree_by::<Chosen>(public)
+    }
+
+    #[inline(always)]
+    fn agree_by<M: Multiply>(&self, public: &[u8; 64]) -> Option<Key> {
+        let shared = M::on_point(parse_point(public)?, &self.0);
         Some(Key::new(shared.x().into()))
     }
 }
@@ -90,13 +107,15 @@ impl EcKey {
 #[inline(never)]
 pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
     #[cfg(feature = "host")]
-    return crate::memo::decided(public_key, digest, signature, || verify(public_key, digest, signature));
+    return crate::memo::decided(public_key, digest, signature, || {
+        verify::<Chosen>(public_key, digest, signature)
+    });
     #[cfg(not(feature = "host"))]
-    verify(public_key, digest, signature)
+    verify::<Chosen>(public_key, digest, signature)
 }
 
 #[inline(always)]
-fn verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
+fn verify<M: Multiply>(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
     let Some((r, s)) = halves(signature) else { return Decision::REFUSE };
     let (Some(key), Some(r), Some(s)) =
         (parse_point(public_key), EcKey::from_scalar(r), EcKey::from_scalar(s))
@@ -104,7 +123,7 @@ fn verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decis
         return Decision::REFUSE;
     };
     let inverse = invert(&s.0);
-    let point = on_both(&(reduce(digest) * inverse), key, &(*r.0 * inverse));
+    let point = M::on_both(&(reduce(digest) * inverse), key, &(*r.0 * inverse));
     // At infinity, where x is zero, nothing is accepted: r is not.
     equal(&reduce(&point.x().into()).to_repr(), &r.0.to_repr())
 }
@@ -119,34 +138,68 @@ pub fn es256_low_s(signature: &[u8; 64]) -> Option<[u8; 64]> {
     Some(concatenate(r.0.to_repr(), s.to_repr()))
 }
 
+/// The operations on the arithmetic that stages have, for tests of a build that has the one of servers.
 #[cfg(feature = "fast")]
-use fast::{on_both, on_generator, on_point};
+pub mod as_on_a_stage {
+    use super::{Decision, Digest, EcKey, Key, Small};
+
+    /// As [`EcKey::public`].
+    pub fn public(key: &EcKey) -> [u8; 64] {
+        key.public_by::<Small>()
+    }
+
+    /// As [`EcKey::sign`].
+    pub fn sign(key: &EcKey, digest: &Digest) -> [u8; 64] {
+        key.sign_by::<Small>(digest)
+    }
+
+    /// As [`EcKey::agree`].
+    pub fn agree(key: &EcKey, public: &[u8; 64]) -> Option<Key> {
+        key.agree_by::<Small>(public)
+    }
+
+    /// As [`es256_verify`](crate::es256_verify).
+    pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
+        super::verify::<Small>(public_key, digest, signature)
+    }
+}
+
+#[cfg(feature = "fast")]
+use Fast as Chosen;
 #[cfg(not(feature = "fast"))]
-use small::{on_both, on_generator, on_point};
+use Small as Chosen;
+
+/// A way to multiply points.
+trait Multiply {
+    /// Computes `scalar` · G.
+    fn on_generator(scalar: &Scalar) -> AffinePoint;
+
+    /// Computes `scalar` · `point`.
+    fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint;
+
+    /// Computes `on_generator` · G + `on_point` · `point`.
+    fn on_both(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint;
+}
 
 /// Multiplication as a stage has room for it.
-#[cfg(any(not(feature = "fast"), test))]
-mod small {
-    use p256::elliptic_curve::ff::PrimeField as _;
-    use p256::elliptic_curve::subtle::{Choice, ConditionallySelectable as _};
-    use p256::{AffinePoint, ProjectivePoint, Scalar};
-    use zeroize::Zeroizing;
+struct Small;
 
+impl Multiply for Small {
     #[inline(always)]
-    pub(super) fn on_generator(scalar: &Scalar) -> AffinePoint {
-        on_both(scalar, ProjectivePoint::IDENTITY, &Scalar::ZERO)
+    fn on_generator(scalar: &Scalar) -> AffinePoint {
+        Self::on_both(scalar, ProjectivePoint::IDENTITY, &Scalar::ZERO)
     }
 
     #[inline(always)]
-    pub(super) fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
-        on_both(&Scalar::ZERO, point, scalar)
+    fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+        Self::on_both(&Scalar::ZERO, point, scalar)
     }
 
-    /// Computes `on_generator` · G + `on_point` · `point`, in the same time and with the same memory accesses for all
-    /// scalars: a doubling and a complete addition for each bit of the two together (Straus' and Shamir's trick).
-    /// Everything goes through this one function, since a second way to multiply would not fit into stage0.
+    /// In the same time and with the same memory accesses for all scalars: a doubling and a complete addition for each
+    /// bit of the two together (Straus' and Shamir's trick). Everything goes through this one function, since a second
+    /// way to multiply would not fit into stage0.
     #[inline(never)]
-    pub(super) fn on_both(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint {
+    fn on_both(on_generator: &Scalar, point: ProjectivePoint, on_point: &Scalar) -> AffinePoint {
         let both = ProjectivePoint::GENERATOR + point;
         let on_generator = Zeroizing::new(<[u8; 32]>::from(on_generator.to_repr()));
         let on_point = Zeroizing::new(<[u8; 32]>::from(on_point.to_repr()));
@@ -160,32 +213,30 @@ mod small {
         }
         sum.to_affine()
     }
+}
 
-    /// Returns the first point, or the second one if `second`.
-    #[inline(never)]
-    fn select(first: &ProjectivePoint, other: &ProjectivePoint, second: Choice) -> ProjectivePoint {
-        ProjectivePoint::conditional_select(first, other, second)
-    }
+/// Returns the first point, or the second one if `second`.
+#[inline(never)]
+fn select(first: &ProjectivePoint, other: &ProjectivePoint, second: Choice) -> ProjectivePoint {
+    ProjectivePoint::conditional_select(first, other, second)
 }
 
 /// Multiplication as a server needs it, by the windows and tables of `p256`: the same points, in the same time for all
 /// scalars but in `on_both`, which sees public ones only.
 #[cfg(feature = "fast")]
-mod fast {
-    use p256::elliptic_curve::Group as _;
-    use p256::elliptic_curve::ops::MulByGeneratorVartime as _;
+struct Fast;
 
-    use super::{AffinePoint, ProjectivePoint, Scalar};
-
-    pub(super) fn on_generator(scalar: &Scalar) -> AffinePoint {
+#[cfg(feature = "fast")]
+impl Multiply for Fast {
+    fn on_generator(scalar: &Scalar) -> AffinePoint {
         ProjectivePoint::mul_by_generator(scalar).to_affine()
     }
 
-    pub(super) fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+    fn on_point(point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
         (point * scalar).to_affine()
     }
 
-    pub(super) fn on_both(generator: &Scalar, point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
+    fn on_both(generator: &Scalar, point: ProjectivePoint, scalar: &Scalar) -> AffinePoint {
         ProjectivePoint::mul_by_generator_and_mul_add_vartime(generator, scalar, &point).to_affine()
     }
 }
@@ -242,10 +293,10 @@ mod tests {
         let scalars: Vec<Scalar> = edges.into_iter().chain(others).collect();
         let mut compared = 0;
         for (first, second) in scalars.iter().zip(scalars.iter().rev()) {
-            let point = ProjectivePoint::from(small::on_generator(&(*first + one + one + one)));
-            assert_eq!(fast::on_generator(first), small::on_generator(first));
-            assert_eq!(fast::on_point(point, second), small::on_point(point, second));
-            assert_eq!(fast::on_both(first, point, second), small::on_both(first, point, second));
+            let point = ProjectivePoint::from(Small::on_generator(&(*first + one + one + one)));
+            assert_eq!(Fast::on_generator(first), Small::on_generator(first));
+            assert_eq!(Fast::on_point(point, second), Small::on_point(point, second));
+            assert_eq!(Fast::on_both(first, point, second), Small::on_both(first, point, second));
             compared += 1;
         }
         assert_eq!(compared, 45);

@@ -53,6 +53,8 @@ pub use derive::{
     rng_secret, rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
 };
 pub use drbg::Drbg;
+#[cfg(feature = "fast")]
+pub use ec::as_on_a_stage;
 pub use ec::{EcKey, es256_low_s, es256_verify};
 #[cfg(feature = "rsa")]
 pub use ps256::ps256_verify;

@@ -21,7 +21,7 @@ mod request;
 
 pub use answer::{AnswerError, Authority, Install};
 pub use closing::{ClosedDevice, verify_closing};
-pub use csr::{CsrExpected, UntrustedCsr, VerifiedCsr};
+pub use csr::{CsrExpected, UntrustedCsr, VerifiedCsr, signature_of_der};
 pub use request::{UntrustedRequest, VerifiedRequest};
 
 use crate::signed::content_type;

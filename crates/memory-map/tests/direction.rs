@@ -43,6 +43,7 @@ const PARTS: &[(&str, Part)] = &[
     ("sim", Part::Host),
     ("figures", Part::Host),
     ("fuzz-targets", Part::Host),
+    ("vectors", Part::Host),
     ("kiln", Part::Host),
     ("xtask", Part::Host),
     ("tests", Part::Host),

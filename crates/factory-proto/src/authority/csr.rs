@@ -103,15 +103,26 @@ fn verify_pkcs10(untrusted: &[u8], expected: &CsrExpected<'_>) -> Result<[u8; 64
         return Err(content);
     }
     let signature = parsed.signature.as_bytes().ok_or(content)?;
-    let signature = EcdsaSignature::from_der(signature).map_err(Error::CertificateRequest)?;
-    let mut both = [0; 64];
-    let (r, s) = both.split_at_mut(32);
-    right_align(r, &signature.r).and_then(|()| right_align(s, &signature.s)).ok_or(content)?;
+    let signature = signature_of_der(signature)?;
     let signed = info.to_der().map_err(Error::CertificateRequest)?;
-    if !es256_verify(&identity, &sha256(&signed), &both).accepts() {
+    if !es256_verify(&identity, &sha256(&signed), &signature).accepts() {
         return Err(Error::CertificateRequestSignature);
     }
     Ok(identity)
+}
+
+/// Reads an ECDSA signature over P-256 in DER (RFC 3279 section 2.2.3) as r followed by s, of which nothing is verified.
+///
+/// # Errors
+/// What is no DER, has bytes behind it, or holds a number that is negative or longer than 32 bytes.
+pub fn signature_of_der(untrusted: &[u8]) -> Result<[u8; 64], Error> {
+    let signature = EcdsaSignature::from_der(untrusted).map_err(Error::CertificateRequest)?;
+    let mut both = [0; 64];
+    let (r, s) = both.split_at_mut(32);
+    right_align(r, &signature.r)
+        .and_then(|()| right_align(s, &signature.s))
+        .ok_or(Error::CertificateRequestContent)?;
+    Ok(both)
 }
 
 /// Writes a number to the end of `to`; `None` if it is longer.
