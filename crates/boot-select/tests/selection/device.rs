@@ -31,11 +31,15 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let fresh = || Es256Key::from_scalar(&random()).expect("32 random bytes are a scalar");
+        Self::signing_with(Profile::Production, fresh)
+    }
+
+    /// Makes an owner of its own who has delegated to such keys.
+    pub(crate) fn signing_with(profile: Profile, key: impl Fn() -> Es256Key) -> Self {
         let root = fresh();
         let roles = [Role::Boot, Role::Provision]
-            .map(|role| RoleKey::delegated_by(&root, role, BOARD, Box::new(fresh())).expect("a key signs"));
-        let owner = Owner::new(Profile::Production, root.public(), roles.into()).expect("keys are fresh");
+            .map(|role| RoleKey::delegated_by(&root, role, BOARD, Box::new(key())).expect("a key signs"));
+        let owner = Owner::new(profile, root.public(), roles.into()).expect("the profile admits the keys");
         let die = Die {
             chip_id: random(),
             silicon_secret: random(),
@@ -100,6 +104,10 @@ impl Bench {
         }
         otp
     }
+}
+
+fn fresh() -> Es256Key {
+    Es256Key::from_scalar(&random()).expect("32 random bytes are a scalar")
 }
 
 /// flash0 as far as the boot slots reach.

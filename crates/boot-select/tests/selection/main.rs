@@ -9,7 +9,7 @@ use device::{Bench, Flash, Measurement, PLAIN, select};
 use fail_code::FailCode;
 use lifecycle::{Closing, Fuses, Lifecycle, Plan, Row};
 use memory_map::qemu_virt::{BOOT_SLOT_A, STAGE_RUN};
-use release::test_keys;
+use release::{Profile, test_keys};
 use sealed_image::{Kind, Role};
 use store::Slot;
 
@@ -137,6 +137,24 @@ fn published_secrets_are_refused_wherever_no_development_die_is() {
         }
     }
     assert_eq!(refused, 10);
+}
+
+/// Also where the root that delegated to it is the owner's own.
+#[test]
+fn a_published_key_signs_for_a_development_die_only() {
+    let bench = Bench::signing_with(Profile::Development, || test_keys::es256(test_keys::BOOT));
+    for (lifecycle, kind) in [
+        (Lifecycle::Secured, Kind::Stage1),
+        (Lifecycle::Closing, Kind::Stage1),
+        (Lifecycle::Production, Kind::Stage2),
+        (Lifecycle::Development, Kind::Stage2),
+    ] {
+        let stage = bench.stage(kind, |_| {});
+        let mut flash = Flash::with(Slot::A, &bench.seal(&stage, kind));
+        let otp = bench.otp(lifecycle, Measurement::Own, stage.manifest_digest);
+        let refused = (lifecycle != Lifecycle::Development).then_some(FailCode::TestKey);
+        assert_eq!(select(&otp, &mut flash, Slot::A).err(), refused, "{}", lifecycle.name());
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sealing again: two copies of one opening, and nothing in the clear that is not sealed.
 
-use boot_crypto::Key;
+use boot_crypto::{GcmKey, Key, sha256};
 use sealed_image::host::SignedPayload;
 use sealed_image::{
     Compression, Error, Es256, Fresh, Header, Resealer, Tally, UntrustedImage, VerifiedImage,
@@ -63,6 +63,30 @@ fn two_copies_of_one_opening_are_read_as_the_image_that_they_were_made_from() {
             assert_ne!(copy, image);
         }
     }
+}
+
+/// Whoever knows the key of a copy can make a tag that fits anything; the digest of each chunk is the owner's.
+#[test]
+fn a_chunk_that_whoever_has_the_key_made_is_refused_by_its_digest_and_wiped() {
+    let [mut copy, _] = twice(&image());
+    let data_key = fresh(1).data_key;
+    let [.., (_, manifest), (_, sealing), (_, table), _] = parts(&copy);
+    let binding = sha256(&[&copy[manifest], &copy[sealing]].concat());
+    let aad = [&0_u32.to_le_bytes()[..], &2_u32.to_le_bytes(), &binding].concat();
+    let payload = split(&copy).0.len();
+    let mut forged = [0x66; CHUNK as usize];
+    let tag = GcmKey::new(&data_key).seal(&[0; 12], &aad, &mut forged).unwrap();
+    copy[table.start..][..tag.len()].copy_from_slice(&tag);
+    copy[payload..][..forged.len()].copy_from_slice(&forged);
+    assert_eq!(open(&copy), Err(Error::ChunkDigest { index: 0 }));
+
+    let opener = opener(&copy);
+    let mut stored = forged;
+    assert_eq!(opener.open_chunk(0, &mut stored), Err(Error::ChunkDigest { index: 0 }));
+    assert_eq!(stored, [0; CHUNK as usize]);
+    let (mut stored, mut plain) = (forged, [0xEE; CHUNK as usize]);
+    assert_eq!(opener.open_chunk_into(0, &mut stored, &mut plain), Err(Error::ChunkDigest { index: 0 }));
+    assert_eq!((stored, plain), ([0; CHUNK as usize], [0; CHUNK as usize]));
 }
 
 #[test]
