@@ -1,22 +1,18 @@
-//! No key and no plaintext of the package lies where it may not, after any step of provisioning and wherever power goes
-//! away: both banks of flash, the disk, memory of both worlds, both serial lines.
+//! No key and no plaintext of the package lies where it may not, after any step of provisioning: both banks of flash, the
+//! disk, memory of both worlds, both serial lines.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use emulator::{Machine, Outcome};
 use fail_code::FailCode;
 use figures::Figure;
-use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, DRAM_BASE, DRAM_MIN, OS_SLOT_A, PACKAGE, STAGE0_ROM};
 use release::audit::LeakScan;
 use serde_json::Value;
-use sim::Noise;
 use stage1_provision::machine::{Entry, Step};
 use station::{Authorise, Event, Patience};
 use tests::factory::{LOT, payload};
@@ -269,83 +265,6 @@ fn after_every_step_nothing_lies_where_it_may_not() {
         .ran(searches.ran)
         .violations(&searches.found)
         .note(format!("{} patterns; {} times: 7 places each", everywhere.patterns(), snapshots.len()))
-        .report();
-}
-
-/// Cuts of one device at most, and cuts in all: in short and in long runs.
-const LIVES: usize = 3;
-const CUTS: [usize; 2] = [9, 90];
-/// The latest that power goes away: about when a device that was never cut off is closed.
-const LATEST_MS: u64 = 1500;
-
-/// Powers a device on and cuts it off after some time: returns what lay everywhere then, if it had not come to its end.
-fn cut(die: &Die, way: &dyn Authorise, after: Duration) -> Option<Snapshot> {
-    let over = AtomicBool::new(false);
-    let watch = |_: &str, event: &Event| {
-        if let Event::Done(_) = event {
-            over.store(true, Ordering::Relaxed);
-        }
-    };
-    let look = |machine: &mut Machine| {
-        std::thread::sleep(after);
-        let taken = Snapshot::take(&format!("a cut at {} ms", after.as_millis()), die, machine, 0);
-        machine.kill();
-        (!over.load(Ordering::Relaxed)).then_some(taken)
-    };
-    let patience = Patience { device: WITHIN, ..Patience::default() };
-    die.watch(|machine| attend(machine, "device", way, patience, &watch, look).unwrap()).seen
-}
-
-/// Keys that are made anew at each start, and plaintext that is being converted, are in secure RAM while they are needed;
-/// they are never anywhere else. What the silicon hides is nowhere, and neither is anything in normal memory.
-#[test]
-fn whenever_power_goes_away_nothing_lies_where_it_may_not() {
-    let seed = std::env::var("KILN_SEED").ok().and_then(|value| value.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
-    eprintln!("KILN_SEED={seed}");
-    let (mut chance, cuts) = (Noise(seed), figures::scaled(CUTS[0], CUTS[1]));
-    let factory = Factory::new();
-    let way = factory.open(u32::MAX);
-    let (plain, package) = (plaintexts(&factory), keys_of_package(&factory.package));
-    let content_key = factory.package.content_key.0.expose();
-    let mut searches = Searches::default();
-    let (mut dies, mut counted, mut with_content_key) = (0, 0, 0);
-    let mut journals = BTreeSet::new();
-    while counted < cuts {
-        let die = factory.die();
-        dies += 1;
-        assert!(dies as usize <= 4 * cuts, "of {dies} dies only {counted} were cut off in time");
-        let time = || Duration::from_millis(chance.next() % LATEST_MS);
-        let taken: Vec<Snapshot> =
-            std::iter::repeat_with(time).take(LIVES).map_while(|after| cut(&die, &way, after)).collect();
-        if let Lifecycle::Secured | Lifecycle::Closing = die.lifecycle() {
-            assert_closed(&die, &die.provision(&way));
-        }
-        let mut secrets = keys_before_birth(&die, &factory.package.release.facts.stage1_measurement);
-        secrets.extend(keys_from_seed(&die));
-        secrets.extend(package.iter().map(copy));
-        let everywhere = scan(&plain, &secrets);
-        secrets.retain(|secret| ["silicon secret", "die key"].contains(&secret.name.as_str()));
-        let hidden = scan(&[], &secrets);
-        for snapshot in &taken {
-            for place in
-                [Place::NormalRam, Place::Flash0, Place::Flash1, Place::Disk, Place::Console, Place::Link]
-            {
-                snapshot.look_through(place, &everywhere, &mut searches);
-            }
-            snapshot.look_through(Place::SecureRam, &hidden, &mut searches);
-            counted += 1;
-            with_content_key += u32::from(snapshot.holds(Place::SecureRam, content_key));
-            journals.insert(snapshot.journal.len());
-        }
-    }
-    assert!(with_content_key >= 1, "the control: never was the content key in secure RAM");
-    assert!(journals.len() >= 3, "all cuts came at {journals:?} entries");
-    let journals = journals.len();
-    Figure::new("device leak scan, random cuts", "searches", 1000 * cuts as u64)
-        .ran(searches.ran)
-        .violations(&searches.found)
-        .note(format!("{counted} cuts of {dies} dies, at {journals} lengths of the journal: 7 places each"))
         .report();
 }
 

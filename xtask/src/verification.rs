@@ -17,7 +17,6 @@ const RIGS: &[&str] = &[
     "bits flipped in an image's metadata",
     "bits flipped in signed messages",
     "device leak scan, every step",
-    "device leak scan, random cuts",
     "fuzz corpora replayed",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
