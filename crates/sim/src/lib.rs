@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "authority")]
+pub mod authority;
 mod disk;
 mod entropy;
 mod nor;

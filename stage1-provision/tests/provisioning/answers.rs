@@ -8,32 +8,20 @@ use fail_code::FailCode;
 use memory_map::qemu_virt::JOURNAL;
 use release::Compression;
 use sealed_image::Role;
+use sim::authority::Station;
 use stage1_provision::End;
 
 use crate::case::Case;
-use crate::device::Station;
 use crate::lot::{ROOT, authority, lot};
-use crate::station::Desk;
 
 /// Relays everything and keeps the answers to one kind of question.
 fn overheard(case: &mut Case, question: Message) -> Vec<u8> {
     let kept = Rc::new(std::cell::RefCell::new(None));
     let keeping = kept.clone();
-    let station = case.changing(question, move |answer| *keeping.borrow_mut() = Some(answer.clone()));
+    let station = case.desk.changing(question, move |answer| *keeping.borrow_mut() = Some(answer.clone()));
     assert_eq!(case.run(station).end, End::Closed);
     let answer = kept.borrow_mut().take();
     answer.unwrap()
-}
-
-/// A station whose authority is somebody else for one kind of question.
-fn impostor(desk: &Desk, question: Message, root: u8, role: Role, signer: u8) -> Station {
-    let honest = desk.clone();
-    let mut forger = desk.clone();
-    forger.authority = Rc::new(authority(root, role, signer));
-    Box::new(move |frame| {
-        let desk = if frame.message == question { &forger } else { &honest };
-        desk.answer(frame).into_iter().collect()
-    })
 }
 
 #[test]
@@ -49,10 +37,10 @@ fn a_ticket_or_receipt_that_the_authority_did_not_sign_is_refused() {
         ];
         for (root, role, signer) in forgers {
             let mut case = Case::new();
-            let station = impostor(&case.desk, question, root, role, signer);
+            let station = case.desk.impostor(question, authority(root, role, signer));
             case.is_refused(station, code);
             // What the forger's authority remembers is not what an honest one does.
-            case.desk = Desk::new(&case.lot, &case.device);
+            case.desk = case.lot.desk(&case.device);
             if question == Message::Request {
                 case.closes();
             }
@@ -68,7 +56,7 @@ fn the_answers_to_another_die_are_refused() {
     {
         let theirs = overheard(&mut Case::of(&lot, 2), question);
         let mut case = Case::of(&lot, 1);
-        let station = case.changing(question, move |answer| *answer = theirs.clone());
+        let station = case.desk.changing(question, move |answer| *answer = theirs.clone());
         case.is_refused(station, code);
         case.closes();
     }
@@ -79,13 +67,13 @@ fn the_ticket_of_an_earlier_session_is_refused() {
     let mut case = Case::new();
     let kept = Rc::new(std::cell::RefCell::new(None));
     let keeping = kept.clone();
-    let station = case.changing(Message::Request, move |answer| {
+    let station = case.desk.changing(Message::Request, move |answer| {
         *keeping.borrow_mut() = Some(std::mem::take(answer));
     });
     case.is_refused(station, FailCode::AnswerMalformed);
     let ticket: Vec<u8> = kept.borrow().clone().unwrap();
     case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
-    let station = case.changing(Message::Request, move |answer| *answer = ticket.clone());
+    let station = case.desk.changing(Message::Request, move |answer| *answer = ticket.clone());
     case.is_refused(station, FailCode::TicketMismatch);
     case.closes();
 }
@@ -97,7 +85,7 @@ fn a_ticket_counts_to_the_last_bit() {
     for byte in (0..).step_by(9) {
         let reached = Rc::new(std::cell::Cell::new(false));
         let seen = reached.clone();
-        let station = case.changing(Message::Request, move |answer| {
+        let station = case.desk.changing(Message::Request, move |answer| {
             if let Some(byte) = answer.get_mut(byte) {
                 *byte ^= 1 << (*byte % 8);
                 seen.set(true);
@@ -119,7 +107,7 @@ fn a_ticket_counts_to_the_last_bit() {
 #[test]
 fn a_ticket_for_other_content_opens_nothing() {
     let mut case = Case::new();
-    case.desk.content_key[0] ^= 1;
+    case.desk = case.desk.with_content_key([0x77; 32]);
     case.is_refused(case.desk.station(), FailCode::KeyUnwrap);
 }
 

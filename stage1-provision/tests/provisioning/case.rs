@@ -2,20 +2,19 @@
 
 use std::rc::Rc;
 
-use factory_proto::link::Frame;
 use factory_proto::{Message, Outcome};
 use fail_code::FailCode;
 use lifecycle::Lifecycle;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B};
 use release::audit::LeakScan;
 use release::{Compression, SiliconVendor};
+use sim::authority::{Desk, Station};
 use stage1_provision::End;
 
-use crate::device::{Cycle, Device, Station};
+use crate::device::{Cycle, Device};
 use crate::judge::{closed, leaks, nothing_leaked};
 use crate::lot::{Lot, lot};
 use crate::stage0;
-use crate::station::Desk;
 
 /// A die of a lot, before its first start in the factory.
 pub(crate) struct Case {
@@ -33,7 +32,7 @@ impl Case {
     /// Die number `number` of a lot.
     pub(crate) fn of(lot: &Rc<Lot>, number: u8) -> Self {
         let device = Device::new(lot, &SiliconVendor::found().unwrap(), number, u64::from(number));
-        let desk = Desk::new(lot, &device);
+        let desk = lot.desk(&device);
         Self { lot: lot.clone(), device, desk, scan: leaks(lot, &[]) }
     }
 
@@ -77,19 +76,5 @@ impl Case {
         closed(&self.device, &self.lot, self.desk.install());
         nothing_leaked(&self.device, &self.scan);
         cycle.console
-    }
-
-    /// A station that changes the answers to one kind of question; `None` is no answer.
-    pub(crate) fn changing(&self, question: Message, change: impl Fn(&mut Vec<u8>) + 'static) -> Station {
-        let desk = self.desk.clone();
-        Box::new(move |frame| {
-            let mut answer: Option<Frame> = desk.answer(frame);
-            if frame.message == question
-                && let Some(answer) = &mut answer
-            {
-                change(&mut answer.body);
-            }
-            answer.into_iter().collect()
-        })
     }
 }

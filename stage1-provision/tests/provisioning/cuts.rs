@@ -21,7 +21,7 @@ use crate::device::Device;
 use crate::judge::{closed, leaks, nothing_leaked};
 use crate::lot::{Lot, small_lot};
 use crate::stage0;
-use crate::station::{Book, Desk};
+use sim::authority::{Book, Desk};
 
 /// The ways in which power fails during an operation.
 const DURING: [Tear; 4] = [Tear::Some, Tear::Most, Tear::Disordered, Tear::Unstable];
@@ -49,13 +49,13 @@ impl Run {
     /// Powers a device on once and keeps what it does.
     fn of(lot: &Rc<Lot>, before: Device, desk: Desk) -> Result<Self, lifecycle::Error> {
         let mut device = before.copy();
-        let mut books = vec![(0, desk.book.borrow().clone())];
+        let mut books = vec![(0, desk.book())];
         let kept = Rc::new(std::cell::RefCell::new(Vec::new()));
         device.power.record();
         let (power, answering, keeping) = (device.power.clone(), desk.clone(), kept.clone());
         let station = Box::new(move |frame: &_| {
             let answer = answering.answer(frame);
-            keeping.borrow_mut().push((power.operations() as usize, answering.book.borrow().clone()));
+            keeping.borrow_mut().push((power.operations() as usize, answering.book()));
             answer.into_iter().collect()
         });
         let end = device.run(stage0::try_boot(&device, lot)?, station).end;
@@ -133,7 +133,7 @@ fn carry_on(device: &mut Device, lot: &Lot, desk: &Desk) -> Result<usize, String
 /// Carries on after a cut, and holds every promise against the device that comes of it. Returns how many power-ons it took.
 fn judge(cut: &mut Device, run: &Run, operation: usize, scan: Option<&LeakScan>) -> Result<usize, String> {
     let desk = run.desk.with_book(run.book(operation));
-    let known = desk.book.borrow().clone();
+    let known = desk.book();
     if let Some(scan) = scan {
         nothing_leaked(cut, scan);
     }
@@ -149,7 +149,7 @@ fn judge(cut: &mut Device, run: &Run, operation: usize, scan: Option<&LeakScan>)
         let text = panic.downcast_ref::<String>().cloned();
         format!("closed, but not as it should be: {}", text.unwrap_or_default())
     })?;
-    let book = desk.book.borrow();
+    let book = desk.book();
     if book.tickets.len() != 1 || book.csrs.len() != 1 {
         return Err(format!("{} tickets, {} certificate requests", book.tickets.len(), book.csrs.len()));
     }
@@ -234,7 +234,7 @@ fn on_all_cores(work: impl Fn(usize, usize) -> Done + Sync) -> Done {
 fn first_run() -> Run {
     let lot = Rc::new(small_lot());
     let device = Device::new(&lot, &SiliconVendor::found().unwrap(), 1, 1);
-    let desk = Desk::new(&lot, &device);
+    let desk = lot.desk(&device);
     let run = Run::of(&lot, device, desk).unwrap();
     assert_eq!(run.end, End::Closed);
     run

@@ -16,6 +16,7 @@ use memory_map::qemu_virt::{
     OS_SLOT_A, OS_SLOT_B, OTP, PACKAGE,
 };
 use release::{SiliconVendor, make_die};
+use sim::authority::Station;
 use sim::{Disk, Nor, Operation, Otp, Power, Source};
 use stage1_provision::{Board, End, Handoff, Hardware, provision};
 
@@ -155,9 +156,6 @@ impl DmaDevices for Devices {
         self.started && hal::Entropy::fill(&mut self.entropy, into)
     }
 }
-
-/// What the station does with a frame: it returns the frames that it sends back.
-pub(crate) type Station = Box<dyn FnMut(&Frame) -> Vec<Frame>>;
 
 /// The station link. Everything that the device has sent is kept.
 #[derive(Default)]

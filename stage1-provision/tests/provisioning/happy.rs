@@ -6,6 +6,7 @@ use factory_proto::{Message, Outcome, Phase, Progress};
 use lifecycle::{Lifecycle, vendor};
 use release::audit::compare_blocks;
 use release::{Compression, SiliconVendor};
+use sim::authority::Desk;
 use stage1_provision::End;
 use stage1_provision::journal::Journal;
 use stage1_provision::machine::{Entry, Step};
@@ -14,12 +15,11 @@ use crate::device::Device;
 use crate::judge::{self, closed, leaks, nothing_leaked};
 use crate::lot::{Lot, lot};
 use crate::stage0;
-use crate::station::Desk;
 
 /// A die of the lot, provisioned in one go.
 fn provisioned(lot: &Rc<Lot>, number: u8, entropy: u64) -> (Device, Desk) {
     let mut device = Device::new(lot, &SiliconVendor::found().unwrap(), number, entropy);
-    let desk = Desk::new(lot, &device);
+    let desk = lot.desk(&device);
     let cycle = device.run(stage0::boot(&device, lot), desk.station());
     assert_eq!(cycle.end, End::Closed, "{}", cycle.console);
     (device, desk)
@@ -30,7 +30,7 @@ fn a_die_is_provisioned_in_one_go_and_shows_nothing() {
     for compression in [Compression::None, Compression::Lz4] {
         let lot = Rc::new(lot(1, compression));
         let mut device = Device::new(&lot, &SiliconVendor::found().unwrap(), 1, 1);
-        let desk = Desk::new(&lot, &device);
+        let desk = lot.desk(&device);
         let cycle = device.run(stage0::boot(&device, &lot), desk.station());
         assert_eq!(cycle.end, End::Closed, "{}", cycle.console);
         closed(&device, &lot, desk.install());
@@ -42,7 +42,7 @@ fn a_die_is_provisioned_in_one_go_and_shows_nothing() {
         assert_eq!(scan.scan(cycle.console.as_bytes()), []);
         assert_eq!(scan.control(&device.storage()[0][..1 << 20]), scan.patterns());
 
-        let book = desk.book.borrow();
+        let book = desk.book();
         assert_eq!(book.csrs.len(), 1);
         let bank = device.flash_region(memory_map::qemu_virt::VENDOR_CERTIFICATE);
         assert_eq!(vendor::certificates(bank).count(), 2);
@@ -53,7 +53,7 @@ fn a_die_is_provisioned_in_one_go_and_shows_nothing() {
 fn every_step_begins_and_ends_in_its_order_on_the_link_and_in_the_journal() {
     let lot = Rc::new(lot(1, Compression::None));
     let mut device = Device::new(&lot, &SiliconVendor::found().unwrap(), 1, 1);
-    let desk = Desk::new(&lot, &device);
+    let desk = lot.desk(&device);
     let cycle = device.run(stage0::boot(&device, &lot), desk.station());
 
     let progress: Vec<Progress> = cycle
@@ -90,10 +90,7 @@ fn two_dies_whose_entropy_is_known_share_neither_a_key_nor_a_block_of_ciphertext
     let (a, desk_a) = provisioned(&lot, 1, 7);
     let (b, desk_b) = provisioned(&lot, 2, 7);
     assert_ne!(judge::keys(&a).seed, judge::keys(&b).seed);
-    assert_ne!(
-        desk_a.book.borrow().csrs.values().next().unwrap(),
-        desk_b.book.borrow().csrs.values().next().unwrap()
-    );
+    assert_ne!(desk_a.book().csrs.values().next().unwrap(), desk_b.book().csrs.values().next().unwrap());
     let (payloads_a, payloads_b) = (judge::payloads(&a), judge::payloads(&b));
     assert_eq!(payloads_a.len(), 2 + 2 + 2 * 4);
     let found = compare_blocks(&payloads_a, &payloads_b);

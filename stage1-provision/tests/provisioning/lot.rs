@@ -13,6 +13,9 @@ use release::{
 use sealed_image::host::Signer as _;
 use sealed_image::host::{certify, encode_grant};
 use sealed_image::{Grant, KindSet, MAX_BOARDS, PublicKey, Role, Version};
+use sim::authority::{Desk, Terms};
+
+use crate::device::Device;
 
 /// Seed of the owner's root key.
 pub(crate) const ROOT: u8 = 0x11;
@@ -24,6 +27,20 @@ pub(crate) struct Lot {
     pub(crate) authority: Rc<Authority>,
     /// Every plaintext of the release, with its name.
     pub(crate) plaintexts: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Lot {
+    /// Its authority, as this die sees it.
+    pub(crate) fn desk(&self, device: &Device) -> Desk {
+        let facts = &self.release.facts;
+        let terms = Terms {
+            policy: facts.policy,
+            stage1_measurement: facts.stage1_measurement,
+            package_id: facts.package_id,
+            content_key: *self.content_key.0.expose(),
+        };
+        Desk::new(terms, self.authority.clone(), device.die_key, device.chip_id)
+    }
 }
 
 pub(crate) fn key(seed: u8) -> Es256Key {

@@ -13,5 +13,4 @@ mod package;
 mod parts;
 mod power;
 mod stage0;
-mod station;
 mod stored;

@@ -15,7 +15,6 @@ use crate::device::Device;
 use crate::judge::{closed, leaks, nothing_leaked};
 use crate::lot::lot;
 use crate::stage0;
-use crate::station::Desk;
 
 /// Cuts power at every operation and carries on until the end. Returns the steps that were under way.
 fn cut_everywhere() -> Vec<Option<Step>> {
@@ -24,7 +23,7 @@ fn cut_everywhere() -> Vec<Option<Step>> {
     let scan = leaks(&lot, &[]);
     let total = {
         let mut device = Device::new(&lot, &vendor, 1, 1);
-        let desk = Desk::new(&lot, &device);
+        let desk = lot.desk(&device);
         assert_eq!(device.run(stage0::boot(&device, &lot), desk.station()).end, End::Closed);
         device.power.operations()
     };
@@ -32,7 +31,7 @@ fn cut_everywhere() -> Vec<Option<Step>> {
     let mut steps = Vec::new();
     for cut in 0..total {
         let mut device = Device::new(&lot, &vendor, 1, 1);
-        let desk = Desk::new(&lot, &device);
+        let desk = lot.desk(&device);
         device.power.cut_at(cut, Tear::Some);
         let cycle = device.run(stage0::boot(&device, &lot), desk.station());
         assert!(device.power.is_off(), "operation {cut} was not reached");

@@ -15,10 +15,10 @@ use stage1_provision::machine::Step;
 use store::MAX_ENTRY;
 
 use crate::case::Case;
-use crate::device::Station;
 use crate::lot::lot;
 use crate::power::step_under_way;
 use crate::stage0;
+use sim::authority::Station;
 
 /// A station that answers honestly until this question, which it refuses.
 fn until(case: &Case, question: Message) -> Station {
