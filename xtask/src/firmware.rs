@@ -24,8 +24,13 @@ pub const PAYLOAD: &str = "payload";
 /// The package of the board.
 const BOARD_CRATE: &str = "board-qemu-virt";
 /// The programs that check the board's drivers.
-const CONFORMANCE: [&str; 4] =
-    ["conformance-provisioning", "conformance-closing", "conformance-stopping", "conformance-vectors"];
+const CONFORMANCE: [&str; 5] = [
+    "conformance-provisioning",
+    "conformance-closing",
+    "conformance-stopping",
+    "conformance-constant-time",
+    "conformance-vectors",
+];
 /// The program that measures what re-keying is limited by.
 const LIMIT: &str = "limit";
 /// The source of the board's device tree.
