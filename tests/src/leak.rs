@@ -162,12 +162,12 @@ pub fn keys_of_slot(slot: &[u8], kek: &Key) -> Vec<Secret> {
     secrets
 }
 
-/// Stops the machine and reads secure RAM as `core` sees it, which must be at EL3: emulated memory is read through a
-/// core's own translation, and to all others this region does not exist.
+/// Stops the machine and reads secure RAM as `core` sees it: emulated memory is read through a core's own translation. To
+/// a core that is not at EL3, or has not mapped all of this region yet, it does not exist: `None`.
 ///
 /// # Panics
-/// If the emulator does not give it away.
-pub fn secure_ram(machine: &mut Machine, core: usize) -> Vec<u8> {
+/// If the emulator does not answer.
+pub fn secure_ram(machine: &mut Machine, core: usize) -> Option<Vec<u8>> {
     let region = SECURE_RAM;
     saved(
         machine,
@@ -188,6 +188,7 @@ pub fn normal_ram(machine: &mut Machine, region: Region) -> Vec<u8> {
         region,
         |file| serde_json::json!({"val": region.base, "size": region.size, "filename": file}),
     )
+    .expect("normal memory, which everybody sees")
 }
 
 /// Returns what went over the link to the station: as it was on the line, and then the messages that its frames held, as
@@ -198,20 +199,25 @@ pub fn heard(line: &[u8]) -> Vec<u8> {
     [line.to_vec(), messages.collect()].concat()
 }
 
+/// Stops the machine and saves memory; `None` if there is none at these addresses.
 fn saved(
     machine: &mut Machine,
     command: &str,
     region: Region,
     arguments: impl FnOnce(&str) -> serde_json::Value,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let folder = tempfile::tempdir().expect("a folder for memory");
     let file = folder.path().join("memory");
     machine.qmp.execute("stop", serde_json::Value::Null).expect("the machine stops");
     let name = file.to_str().expect("a path that is text");
-    machine.qmp.execute(command, arguments(name)).unwrap_or_else(|error| panic!("{command}: {error}"));
+    match machine.qmp.execute(command, arguments(name)) {
+        Ok(_) => {}
+        Err(emulator::Error::QmpRefused { .. }) => return None,
+        Err(error) => panic!("{command}: {error}"),
+    }
     let memory = std::fs::read(&file).expect("memory was saved");
     assert_eq!(memory.len() as u64, region.size);
-    memory
+    Some(memory)
 }
 
 /// Finds `secrets` in `memory`: as they are, reversed, as hexadecimal digits and as Base64, wholly or a part.

@@ -92,7 +92,7 @@ fn a_fatal_error_leaves_nothing_in_secure_ram_or_in_the_systems_memory_while_ano
         machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
         std::thread::sleep(Duration::from_millis(200));
         assert!(normal_ram(machine, OS_LOAD).iter().all(|byte| *byte == 0));
-        let secure = secure_ram(machine, 0);
+        let secure = secure_ram(machine, 0).unwrap();
         let code = (STAGE_RUN.base - SECURE_RAM.base) as usize..;
         assert!(
             !find(&secure[code.clone()][..2 * MIB as usize], &[secret]).is_empty(),

@@ -63,12 +63,6 @@ impl Kill {
     }
 }
 
-/// Tells whether the device has nothing more to ask the authority for.
-fn is_acknowledged(die: &Die) -> bool {
-    let state = die.region(CLOSING_STATE.part(0, ClosingState::SIZE as u64));
-    state.first_chunk().and_then(ClosingState::parse).is_some_and(|state| state.acknowledged)
-}
-
 #[test]
 fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -94,14 +88,14 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
                 Kill::Write(1 + chosen % WRITES + chosen / WRITES % 3)
             };
             let cut = kill.of(&die, &way);
-            if !cut.counts || is_acknowledged(&die) {
+            if !cut.counts || die.is_acknowledged() {
                 late += 1;
                 break;
             }
             counted[usize::from(random)] += 1;
             reached.insert(cut.journal.len());
         }
-        if is_acknowledged(&die) {
+        if die.is_acknowledged() {
             assert_eq!(die.lifecycle(), Lifecycle::Production);
         } else {
             assert_closed(&die, &die.provision(&way));

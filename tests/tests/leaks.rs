@@ -43,7 +43,7 @@ fn of_a_boot_in_secure_and_in_normal_memory_while_the_payload_runs() {
         let report = machine.observe(&expectation()).unwrap();
         assert_eq!(report.result, Outcome::Payload, "{}", story(&report));
         // The payload has turned this core off again, and off means that it waits at EL3.
-        let secure = secure_ram(machine, 1);
+        let secure = secure_ram(machine, 1).unwrap();
         assert_is_secure_ram(&secure);
         let code = Secret { name: "canary".into(), bytes: Firmware::get().stage2.bytes[4096..4128].to_vec() };
         assert!(!find(&secure, &[code]).is_empty(), "a canary in secure RAM is found");
@@ -65,7 +65,7 @@ fn what_lies_in_secure_memory_before_a_reset_is_gone_after_it() {
         let report = machine.observe(&expectation()).unwrap();
         assert_eq!(report.result, Outcome::Payload, "{}", story(&report));
         // Places that a boot does not write to, so that nothing but clearing clears them.
-        let secure = secure_ram(machine, 1);
+        let secure = secure_ram(machine, 1).unwrap();
         let canary: Vec<u8> = (0..32).map(|n| 0xA5 ^ (n * 7)).collect();
         let free = |page: &usize| secure[*page..][..4096].iter().all(|byte| *byte == 0);
         let pages: Vec<usize> = (0..secure.len()).step_by(4096).filter(free).collect();
@@ -76,13 +76,13 @@ fn what_lies_in_secure_memory_before_a_reset_is_gone_after_it() {
         }
         let holds =
             |memory: &[u8]| chosen.iter().filter(|page| memory[**page + 64..][..32] == canary).count();
-        assert_eq!(holds(&secure_ram(machine, 1)), chosen.len(), "the control: they are there");
+        assert_eq!(holds(&secure_ram(machine, 1).unwrap()), chosen.len(), "the control: they are there");
 
         let seen = machine.console.len();
         machine.qmp.execute("system_reset", serde_json::Value::Null).unwrap();
         machine.qmp.execute("cont", serde_json::Value::Null).unwrap();
         machine.console.wait_for(b"KILN-PAYLOAD ", seen, Duration::from_secs(60)).unwrap();
-        let secure = secure_ram(machine, 1);
+        let secure = secure_ram(machine, 1).unwrap();
         assert_is_secure_ram(&secure);
         assert_eq!(holds(&secure), 0);
     });
@@ -98,7 +98,7 @@ fn assert_nothing_is_left(device: Device, secrets: &[Secret], code: &str, stage_
         let deadline = Instant::now() + Duration::from_secs(60);
         let run = (STAGE_RUN.base - SECURE_RAM.base) as usize..;
         let secure = loop {
-            let secure = secure_ram(machine, 0);
+            let secure = secure_ram(machine, 0).unwrap();
             // Behind the first page, in which cores that are parked say again and again that they are there.
             let before = &secure[PARKING.size as usize..run.start];
             let rest = before.iter().chain(&secure[run.start + 2 * MIB as usize..]);

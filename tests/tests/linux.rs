@@ -86,7 +86,7 @@ fn debians_linux_runs_without_a_key_of_its_boot_in_secure_memory() {
     let three = |config: MachineConfig| config.cores(3);
     with_linux_on(three, "stay maxcpus=2", |machine, secrets| {
         assert_in_user_space(&machine.observe(&expectation()).unwrap());
-        let memory = secure_ram(machine, 2);
+        let memory = secure_ram(machine, 2).unwrap();
         let code = Firmware::get().stage2.bytes[4096..4128].to_vec();
         let canary = Secret { name: "canary".into(), bytes: code };
         assert!(!find(&memory, &[canary]).is_empty(), "a canary in secure RAM is found");

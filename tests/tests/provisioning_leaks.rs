@@ -1,6 +1,7 @@
-//! No key and no plaintext of the package lies where it may not, after any step of provisioning: both banks of flash, the
-//! disk, memory of both worlds, both serial lines.
+//! No key and no plaintext of the package lies where it may not, after any step of provisioning and wherever power goes
+//! away: both banks of flash, the disk, memory of both worlds, both serial lines.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
@@ -13,6 +14,7 @@ use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, DRAM_BASE, DRAM_MIN, OS_SLOT_A, PACKAGE, STAGE0_ROM};
 use release::audit::LeakScan;
 use serde_json::Value;
+use sim::Noise;
 use stage1_provision::machine::{Entry, Step};
 use station::{Authorise, Event, Patience};
 use tests::factory::{LOT, payload};
@@ -50,16 +52,16 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Stops the machine and looks everywhere. Secure RAM is what `core`, which is at EL3, sees.
-    fn take(after: &str, die: &Die, machine: &mut Machine, core: usize) -> Self {
-        let secure = secure_ram(machine, core);
+    /// Stops the machine and looks everywhere. Secure RAM is what the first of these cores that is at EL3 sees, and is not
+    /// among the places if none does.
+    fn take(after: &str, die: &Die, machine: &mut Machine, cores: &[usize]) -> Self {
+        let secure = cores.iter().find_map(|core| secure_ram(machine, *core));
         let normal = normal_ram(machine, Region::new(DRAM_BASE, DRAM_MIN));
         let mut flash0 = fs::read(die.files.flash0()).unwrap();
         let journal = die.flash().journal().unwrap_or_default();
         // In the clear, and of the same libraries as what comes after it.
         flash0[..STAGE0_ROM.size as usize].fill(0xFF);
-        let places = vec![
-            (Place::SecureRam, compact(&secure)),
+        let mut places = vec![
             (Place::NormalRam, compact(&normal)),
             (Place::Flash0, compact(&flash0)),
             (Place::Flash1, compact(&fs::read(die.files.flash1()).unwrap())),
@@ -67,6 +69,7 @@ impl Snapshot {
             (Place::Console, machine.console.bytes()),
             (Place::Link, heard(&machine.station().unwrap().bytes())),
         ];
+        places.extend(secure.map(|secure| (Place::SecureRam, compact(&secure))));
         Self { after: after.into(), journal: journal.iter().map(|recorded| recorded.entry).collect(), places }
     }
 
@@ -77,6 +80,10 @@ impl Snapshot {
 
     fn at(&self, place: Place) -> &[u8] {
         &self.places.iter().find(|(other, _)| *other == place).unwrap().1
+    }
+
+    fn has(&self, place: Place) -> bool {
+        self.places.iter().any(|(other, bytes)| *other == place && !bytes.is_empty())
     }
 
     fn holds(&self, place: Place, bytes: &[u8]) -> bool {
@@ -141,13 +148,13 @@ fn snapshots(die: &Die, way: &dyn Authorise) -> (Vec<Snapshot>, emulator::Report
             if after == "all" {
                 break;
             }
-            taken.push(Snapshot::take(&after, die, machine, 0));
+            taken.push(Snapshot::take(&after, die, machine, &[0]));
             machine.qmp.execute("cont", Value::Null).unwrap();
         }
         let report = machine.observe(&expectation().within(WITHIN).through_resets()).unwrap();
         // The payload has turned the second core off, which waits at EL3; a stage that refused runs on the first.
         let core = usize::from(report.result != Outcome::Refused);
-        taken.push(Snapshot::take("all", die, machine, core));
+        taken.push(Snapshot::take("all", die, machine, &[core]));
         (taken, report)
     };
     let patience = Patience { device: WITHIN, ..Patience::default() };
@@ -265,6 +272,113 @@ fn after_every_step_nothing_lies_where_it_may_not() {
         .ran(searches.ran)
         .violations(&searches.found)
         .note(format!("{} patterns; {} times: 7 places each", everywhere.patterns(), snapshots.len()))
+        .report();
+}
+
+/// Cuts in all: in short and in long runs.
+const CUTS: [usize; 2] = [12, 90];
+/// Cuts of one device at most.
+const LIVES: usize = 3;
+/// What a station hears of a device that is not cut off before it is closed, about.
+const EVENTS: u64 = 24;
+/// About how long a device takes from one of these to the next.
+const BETWEEN: Duration = Duration::from_millis(60);
+
+/// Powers a device on and cuts it off so long after the station has heard so much of it: what lay everywhere then, and
+/// whether stage0 was over and with it what it alone may know; `None` if the device was closed by that time.
+fn cut(die: &Die, way: &dyn Authorise, events: u64, then: Duration) -> Option<(Snapshot, bool)> {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let watch = |_: &str, event: &Event| {
+        let _ = tell.lock().unwrap().send(matches!(event, Event::Done(_)));
+    };
+    let look = |machine: &mut Machine| {
+        for _ in 0..events {
+            if told.recv_timeout(WITHIN).expect("the device goes on") {
+                return None;
+            }
+        }
+        std::thread::sleep(then);
+        let when = format!("a cut {} ms after event {events}", then.as_millis());
+        // The second core waits at EL3 from the moment it is on, and has mapped nothing: all memory is where it is.
+        let taken = Snapshot::take(&when, die, machine, &[0, 1]);
+        let in_time = !die.is_acknowledged();
+        let started = machine.resets().last().map_or(0, |reset| machine.console.offset_at(*reset));
+        let is_over = ["stage1: ", "stage2: "]
+            .iter()
+            .any(|line| machine.console.find(line.as_bytes(), started).is_some());
+        machine.kill();
+        in_time.then_some((taken, is_over))
+    };
+    let patience = Patience { device: WITHIN, ..Patience::default() };
+    die.watch(|machine| attend(machine, "device", way, patience, &watch, look).unwrap()).seen
+}
+
+/// Keys that are made anew at each start, and plaintext that is being converted, are in secure RAM while they are needed;
+/// they are never anywhere else.
+#[test]
+fn whenever_power_goes_away_nothing_lies_where_it_may_not() {
+    let seed = std::env::var("KILN_SEED").ok().and_then(|value| value.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
+    eprintln!("KILN_SEED={seed}");
+    let (mut chance, cuts) = (Noise(seed), figures::scaled(CUTS[0], CUTS[1]));
+    // What it boots stays: a device that has come to its end is still there to be looked at.
+    let factory = factory();
+    let way = factory.open(u32::MAX);
+    let (plain, package) = (plaintexts(&factory), keys_of_package(&factory.package));
+    let content_key = factory.package.content_key.0.expose();
+    let mut searches = Searches::default();
+    let (mut dies, mut counted, mut secure, mut with_content_key) = (0, 0, 0, 0);
+    let mut journals = BTreeSet::new();
+    while counted < cuts {
+        let die = factory.die();
+        dies += 1;
+        assert!(dies as usize <= 4 * cuts, "of {dies} dies only {counted} were cut off in time");
+        let mut taken = Vec::new();
+        for _ in 0..LIVES {
+            let then = chance.next() % BETWEEN.as_millis() as u64;
+            let Some(seen) = cut(&die, &way, chance.next() % EVENTS, Duration::from_millis(then)) else {
+                break;
+            };
+            taken.push(seen);
+        }
+        if !die.is_acknowledged() {
+            assert_closed(&die, &die.provision(&way));
+        }
+        let mut secrets = keys_before_birth(&die, &factory.package.release.facts.stage1_measurement);
+        secrets.extend(keys_from_seed(&die));
+        secrets.extend(package.iter().map(copy));
+        let everywhere = scan(&plain, &secrets);
+        secrets.retain(|secret| ["silicon secret", "die key"].contains(&secret.name.as_str()));
+        let hidden = scan(&[], &secrets);
+        for (snapshot, stage0_is_over) in &taken {
+            for place in
+                [Place::NormalRam, Place::Flash0, Place::Flash1, Place::Disk, Place::Console, Place::Link]
+            {
+                snapshot.look_through(place, &everywhere, &mut searches);
+            }
+            counted += 1;
+            if snapshot.has(Place::SecureRam) {
+                secure += 1;
+                with_content_key += usize::from(snapshot.holds(Place::SecureRam, content_key));
+                if *stage0_is_over {
+                    snapshot.look_through(Place::SecureRam, &hidden, &mut searches);
+                }
+            }
+            journals.insert(snapshot.journal.len());
+        }
+    }
+    // The controls: the cuts came at different times, and to a device that had what is looked for.
+    assert!(2 * secure >= counted, "at {secure} of {counted} cuts secure RAM was seen");
+    assert!(with_content_key >= 1, "the content key was in secure RAM at none of {secure} cuts");
+    assert!(journals.len() >= 3, "all cuts came at {journals:?} entries");
+    let journals = journals.len();
+    Figure::new("device leak scan, random cuts", "searches", 1000 * cuts as u64)
+        .ran(searches.ran)
+        .violations(&searches.found)
+        .note(format!(
+            "{counted} cuts of {dies} dies, at {journals} lengths of the journal; secure RAM at {secure} of them"
+        ))
         .report();
 }
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use boot_crypto::Key;
+use boot_info::closing::ClosingState;
 use emulator::{Machine, MachineConfig, Report};
 use factory_proto::Message;
 use lifecycle::{Fuses, Lifecycle, OtpImage, WORDS};
-use memory_map::qemu_virt::{DRAM_MIN, OTP, OTP_WORDS};
+use memory_map::qemu_virt::{CLOSING_STATE, DRAM_MIN, OTP, OTP_WORDS};
 use memory_map::{MIB, Region};
 use release::{DeviceFiles, DieSecrets, Profile, SiliconVendor, Start, fabricate, preprovision};
 use stage1_provision::journal::Recorded;
@@ -219,6 +220,12 @@ impl Die {
     /// Reads its lifecycle.
     pub fn lifecycle(&self) -> Lifecycle {
         Fuses::read_lifecycle(&self.files.otp().expect("an OTP bank")).expect("a lifecycle")
+    }
+
+    /// Tells whether it knows that it is counted as closed: it has nothing more to ask the authority for.
+    pub fn is_acknowledged(&self) -> bool {
+        let state = self.region(CLOSING_STATE.part(0, ClosingState::SIZE as u64));
+        state.first_chunk().and_then(ClosingState::parse).is_some_and(|state| state.acknowledged)
     }
 
     /// Returns the device seed, which is burned.
