@@ -6,7 +6,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::progress::Step;
 use crate::tools::{self, Tool};
 use crate::{exec, workspace};
 
@@ -48,7 +47,7 @@ impl Fuzz {
         };
         find(name, &targets)?;
         tools::prepare(&[Tool::CxxCompiler])?;
-        let cargo_fuzz = cargo_fuzz()?;
+        let cargo_fuzz = tools::from_crates_io("cargo-fuzz", &["fuzz", "--version"], CARGO_FUZZ)?;
         if let Some(input) = &self.input {
             return Ok(runs(&mut fuzz(&cargo_fuzz, name, &[std::path::absolute(input)?], &[])));
         }
@@ -114,23 +113,6 @@ fn fuzz_dir() -> PathBuf {
 /// What fuzzing makes: programs, what it has learnt, what it has found.
 fn working_dir() -> PathBuf {
     workspace::kiln_dir().join("fuzz")
-}
-
-/// Returns cargo-fuzz, and builds it if it is not there.
-fn cargo_fuzz() -> Result<PathBuf> {
-    let root = workspace::kiln_dir().join("tools");
-    let program = root.join("bin/cargo-fuzz");
-    if exec::first_line(Command::new(&program).args(["fuzz", "--version"])).is_some() {
-        return Ok(program);
-    }
-    let step = Step::start("building cargo-fuzz");
-    let mut install = exec::cargo();
-    install
-        .args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--quiet", "--root"])
-        .arg(&root);
-    exec::capture(&mut install).context("cargo-fuzz comes from crates.io: is the network up?")?;
-    step.done(CARGO_FUZZ);
-    Ok(program)
 }
 
 /// Makes the command that runs a target.

@@ -22,6 +22,7 @@ pub mod input;
 pub mod kernel_image;
 pub mod local_authority;
 mod mutants;
+mod mutation;
 pub mod panic_check;
 pub mod progress;
 pub mod run;

@@ -11,7 +11,7 @@ use figures::Figure;
 
 use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
-use crate::{debian, exec, firmware, mutants, verification, workspace};
+use crate::{debian, exec, firmware, mutants, mutation, verification, workspace};
 
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
 /// ones give it tuples where it expects lists), one that holds messages against their CDDL, and the test vectors of NIST
@@ -100,18 +100,27 @@ impl Test {
             // Together with the authority it is built with the multiplication of servers; stages have the small one.
             succeeded &= run(exec::cargo().args(["test", "--package", "boot-crypto"]), &mut tally)?;
         }
-        let took = progress::seconds(start.elapsed());
-        let figures = figures::gather(&figures).context("cannot read what the rigs reported")?;
+        let mut figures = figures::gather(&figures).context("cannot read what the rigs reported")?;
+        let mut survivors = None;
+        if self.long && self.args.is_empty() {
+            let (figure, section) = mutation::run(&python)?;
+            figures.push(figure);
+            survivors = Some(section);
+        }
         let table = verification::table(&figures);
         println!("\n{table}");
         if self.args.is_empty() {
-            let missing = verification::missing(&figures);
+            let missing = verification::missing(&figures, self.long);
             missing.iter().for_each(|rig| println!("  NOT REPORTED: {rig}"));
             succeeded &= missing.is_empty() && figures.iter().all(Figure::is_good);
         }
         if self.record && succeeded {
             verification::record(&table, if self.long { "long" } else { "short" })?;
+            if let Some(section) = survivors {
+                verification::record(&section, "mutation")?;
+            }
         }
+        let took = progress::seconds(start.elapsed());
         println!("{} passed, {} failed, {} ignored, in {took}", tally.passed, tally.failed, tally.ignored);
         tally.failures.iter().for_each(|name| println!("  FAILED {name}"));
         if linux.is_err() {

@@ -3,7 +3,7 @@
 //! A command asks for its tools with [`prepare`] before it starts. What is missing is installed where this
 //! process may do that; otherwise the command stops with the exact line to run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -339,6 +339,26 @@ fn package_version(package: &str) -> String {
 
 fn python_with_venv() -> bool {
     Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|o| o.status.success())
+}
+
+/// Returns a program that crates.io has, and builds it in target/kiln if it is not there: `version` is what it is asked to
+/// show that it is.
+///
+/// # Errors
+/// If it does not build.
+pub fn from_crates_io(name: &str, shows: &[&str], version: &str) -> Result<PathBuf> {
+    let root = workspace::kiln_dir().join("tools");
+    let program = root.join("bin").join(name);
+    if exec::first_line(Command::new(&program).args(shows)).is_some_and(|line| line.ends_with(version)) {
+        return Ok(program);
+    }
+    let step = Step::start(format!("building {name}"));
+    let mut install = exec::cargo();
+    install.args(["install", name, "--version", version, "--locked", "--quiet", "--root"]).arg(&root);
+    exec::capture(&mut install)
+        .with_context(|| format!("{name} comes from crates.io: is the network up?"))?;
+    step.done(version);
+    Ok(program)
 }
 
 #[cfg(test)]

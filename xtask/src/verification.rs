@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use figures::Figure;
 
-use crate::workspace;
+use crate::{mutation, workspace};
 
 /// Every rig that has to report. One that does not has not run, whatever the test harness says.
 const RIGS: &[&str] = &[
@@ -16,7 +16,9 @@ const RIGS: &[&str] = &[
     "bits flipped in a journal",
     "bits flipped in an image's metadata",
     "bits flipped in signed messages",
+    "constant time",
     "device leak scan, every step",
+    "device leak scan, random cuts",
     "fuzz corpora replayed",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
@@ -55,12 +57,18 @@ pub(crate) fn table(figures: &[Figure]) -> String {
     table
 }
 
-/// Tells which rigs have not reported.
-pub(crate) fn missing(figures: &[Figure]) -> Vec<&'static str> {
-    RIGS.iter().copied().filter(|rig| figures.iter().all(|figure| figure.rig != *rig)).collect()
+/// Tells which rigs have not reported, of those of a short or of a long run.
+pub(crate) fn missing(figures: &[Figure], long: bool) -> Vec<&'static str> {
+    let only_long = long.then_some(mutation::RIG);
+    RIGS.iter()
+        .copied()
+        .chain(only_long)
+        .filter(|rig| figures.iter().all(|figure| figure.rig != *rig))
+        .collect()
 }
 
-/// Puts a table into docs/verification.md: that of `short` or of `long` runs, or that of `protections`.
+/// Puts a table into docs/verification.md: that of `short` or of `long` runs, that of
+/// `protections`, or that of `mutation` testing.
 ///
 /// # Errors
 /// If the document cannot be read or written, or has no place for it.
@@ -104,9 +112,10 @@ mod tests {
 
     #[test]
     fn a_rig_that_does_not_report_is_missed() {
-        assert_eq!(missing(&[]), RIGS);
+        assert_eq!(missing(&[], false), RIGS);
+        assert_eq!(missing(&[], true).last(), Some(&mutation::RIG));
         let all: Vec<_> = RIGS.iter().map(|rig| Figure::new(rig, "", 0)).collect();
-        assert!(missing(&all).is_empty());
+        assert!(missing(&all, false).is_empty());
     }
 
     #[test]
