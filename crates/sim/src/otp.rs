@@ -76,9 +76,13 @@ impl hal::OtpBurn for Otp {
                 Ok(())
             }
             Fate::Torn(tear, mut noise) => {
+                let changing = (bits & !self.words[index]).to_le_bytes();
+                let only = noise.only(tear, changing.into_iter());
+                let only = only.map_or(0, |(byte, bit)| u32::from(bit) << (8 * byte));
                 let [reached, unstable] = [(); 2].map(|()| [0; 4].map(|_: u8| noise.reached(tear)));
                 let unstable =
                     u32::from_le_bytes(unstable) & u32::from_le_bytes([(); 4].map(|()| noise.unstable(tear)));
+                let unstable = unstable | only;
                 self.unstable[index] |= bits & unstable & !self.words[index];
                 self.words[index] |= bits & u32::from_le_bytes(reached) & !unstable;
                 self.noise.set(noise);
@@ -116,17 +120,18 @@ mod tests {
             assert_eq!(otp.burn(0, u32::MAX), Err(BurnError::Failed { index: 0 }));
             let burned = otp.contents()[0].count_ones();
             let expected = match tear {
-                Tear::Nothing => 0..=0,
+                Tear::Nothing | Tear::Touched => 0..=0,
                 Tear::Some | Tear::Disordered => 1..=15,
                 Tear::Unstable => 1..=31,
                 Tear::Most => 17..=31,
+                Tear::Weak => 31..=31,
                 Tear::All => 32..=32,
             };
             assert!(expected.contains(&burned), "{tear:?}: {burned}");
             power.restore();
             let read = |otp: &Otp| otp.read(0).unwrap();
             let differs = (0..64).any(|_| read(&otp) != read(&otp));
-            assert_eq!(differs, tear == Tear::Unstable);
+            assert_eq!(differs, matches!(tear, Tear::Unstable | Tear::Weak | Tear::Touched));
             otp.burn(0, u32::MAX).unwrap();
             assert!((0..64).all(|_| read(&otp) == u32::MAX) && otp.unstable().count() == 0);
         }

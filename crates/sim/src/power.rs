@@ -18,12 +18,24 @@ pub enum Tear {
     Disordered,
     /// Some of its bits for good, some not, and some read otherwise each time, until they are programmed or erased again.
     Unstable,
+    /// All of it, but for one bit, which reads otherwise each time until it is programmed, erased or burned again.
+    Weak,
+    /// Nothing of it, but for one bit, which reads otherwise each time until it is programmed, erased or burned.
+    Touched,
 }
 
 impl Tear {
     /// Every way.
-    pub const ALL: [Self; 6] =
-        [Self::Nothing, Self::Some, Self::Most, Self::All, Self::Disordered, Self::Unstable];
+    pub const ALL: [Self; 8] = [
+        Self::Nothing,
+        Self::Some,
+        Self::Most,
+        Self::All,
+        Self::Disordered,
+        Self::Unstable,
+        Self::Weak,
+        Self::Touched,
+    ];
 }
 
 /// What one operation does, for whoever wants to do it again.
@@ -177,28 +189,51 @@ impl Noise {
         let word = self.next();
         let [a, b, c, ..] = word.to_le_bytes();
         match tear {
-            Tear::Nothing => 0,
+            Tear::Nothing | Tear::Touched => 0,
             Tear::Some | Tear::Disordered => a & b & c,
             Tear::Most => a | b | c,
-            Tear::All => 0xFF,
+            Tear::All | Tear::Weak => 0xFF,
             Tear::Unstable => a,
         }
     }
 
-    /// Returns those of eight bits that a torn operation leaves unstable.
+    /// Returns those of eight bits that a torn operation may leave unstable, if it has reached them.
     pub(crate) fn unstable(&mut self, tear: Tear) -> u8 {
         if tear == Tear::Unstable { self.next() as u8 } else { 0 }
+    }
+
+    /// Chooses the one bit that a torn operation leaves unstable, out of those that it was to change, which are given by
+    /// byte: which byte, and the bit. Nothing if it leaves none, or many.
+    pub(crate) fn only(
+        &mut self,
+        tear: Tear,
+        changing: impl Iterator<Item = u8> + Clone,
+    ) -> Option<(usize, u8)> {
+        if !matches!(tear, Tear::Weak | Tear::Touched) {
+            return None;
+        }
+        let bits = changing.clone().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        let mut number = self.next().checked_rem(bits)?;
+        for (at, byte) in changing.enumerate() {
+            let here = u64::from(byte.count_ones());
+            if number < here {
+                let mut bits = (0..8).map(|bit| 1 << bit).filter(|bit| byte & bit != 0);
+                return Some((at, bits.nth(number as usize)?));
+            }
+            number -= here;
+        }
+        None
     }
 
     /// Tells whether an operation that was not flushed is done.
     pub(crate) fn came_to(&mut self, tear: Tear) -> bool {
         let quarter = self.next() % 4;
         match tear {
-            Tear::Nothing => false,
+            Tear::Nothing | Tear::Touched => false,
             Tear::Some => quarter == 0,
             Tear::Disordered | Tear::Unstable => quarter < 2,
             Tear::Most => quarter != 0,
-            Tear::All => true,
+            Tear::All | Tear::Weak => true,
         }
     }
 }

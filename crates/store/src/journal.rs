@@ -17,6 +17,11 @@
 //! entry, if there is one, continues the numbers; anything else is damage, and the journal is refused as a whole. Power
 //! may fail many times in a row at one entry: 32 of the longest may lie torn one behind the other.
 //!
+//! A bit at which power failed may read otherwise each time, so that an entry is whole today and torn tomorrow, or a
+//! place erased. What was found has to stay so: an entry that reads whole is programmed once more before anything follows
+//! from it; and before the first entry that is appended after opening, everything from the last whole entry on, and the unit
+//! in whose place it would come, is programmed to zeros, which are no entry.
+//!
 //! # Threats
 //! Whoever writes the flash can cut entries off at the end, as a power cut does, or plant some: payloads that matter are
 //! sealed or signed by whoever appends them, and whoever reads them treats a shorter journal as an earlier time.
@@ -37,8 +42,8 @@ const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
 pub const MAX_ENTRY: usize = 4096;
 /// Bytes of flash that the longest entry takes.
 const MAX_STORED: u64 = (HEADER_BYTES as u64 + MAX_ENTRY as u64).next_multiple_of(UNIT);
-/// Most bytes of torn entries that lie one behind the other.
-const MAX_TORN: u64 = 32 * MAX_STORED;
+/// Most bytes of torn entries that lie one behind the other, with a unit of zeros before each and before the next entry.
+const MAX_TORN: u64 = 32 * (MAX_STORED + UNIT) + UNIT;
 
 /// Why a journal cannot be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +118,8 @@ pub struct Journal {
     next: u64,
     /// Number of the next entry.
     number: u32,
+    /// Offset from which on bytes may read otherwise the next time, until something is appended.
+    unsure: Option<u64>,
 }
 
 /// What lies at a place of the journal.
@@ -126,7 +133,8 @@ enum Place {
 }
 
 impl Journal {
-    /// Reads the journal in `region` and shows each entry to `visit`, in their order. `buffer` holds one at a time.
+    /// Reads the journal in `region`, makes sure that each entry stays as it was read, and shows it to `visit`, in their
+    /// order. `buffer` holds one at a time.
     ///
     /// # Errors
     /// See [`JournalError`].
@@ -141,15 +149,17 @@ impl Journal {
         if !whole || check_inside(storage, region).is_err() {
             return Err(JournalError::Region { region });
         }
-        let mut journal = Self { region, next: 0, number: 0 };
+        let mut journal = Self { region, next: 0, number: 0, unsure: Some(0) };
         let mut torn_at = None;
         let mut at = 0;
         while at < region.size {
             match journal.look(storage, at, buffer)? {
                 Place::Entry { kind, len } => {
-                    visit(Entry { kind, payload: buffer.get(..len).unwrap_or_default() });
+                    let payload = buffer.get(..len).unwrap_or_default();
+                    journal.program(storage, at, kind, payload)?;
+                    visit(Entry { kind, payload });
                     at = at.saturating_add(stored_len(len));
-                    journal.next = at;
+                    (journal.next, journal.unsure) = (at, Some(at));
                     journal.number = journal.number.saturating_add(1);
                     torn_at = None;
                 }
@@ -186,11 +196,36 @@ impl Journal {
         if payload.len() > MAX_ENTRY {
             return Err(JournalError::TooLong { found: payload.len() });
         }
-        let end = self.next.saturating_add(stored_len(payload.len()));
+        let guard = if self.unsure.is_some() { UNIT } else { 0 };
+        let start = self.next.saturating_add(guard);
+        let end = start.saturating_add(stored_len(payload.len()));
         if end > self.region.size {
             return Err(JournalError::Full);
         }
-        let offset = self.region.base.saturating_add(self.next);
+        if let Some(unsure) = self.unsure {
+            let mut at = unsure;
+            while at < start {
+                storage.write(self.region.base.saturating_add(at), &[0; UNIT as usize])?;
+                at = at.saturating_add(UNIT);
+            }
+            storage.flush()?;
+            self.unsure = None;
+        }
+        self.program(storage, start, kind, payload)?;
+        self.next = end;
+        self.number = self.number.saturating_add(1);
+        Ok(())
+    }
+
+    /// Programs the entry of the next number at the place `at` within the region, and reads it back.
+    fn program(
+        &self,
+        storage: &mut impl StorageMut,
+        at: u64,
+        kind: u8,
+        payload: &[u8],
+    ) -> Result<(), JournalError> {
+        let offset = self.region.base.saturating_add(at);
         let header = header(self.number, kind, payload);
         // The first unit holds the header and the start of the payload, so that each unit is programmed once.
         let (start, rest) = payload.split_at_checked(FIRST).unwrap_or((payload, &[]));
@@ -208,7 +243,8 @@ impl Journal {
 
         let mut found = [0; UNIT as usize];
         storage.read(offset, &mut found)?;
-        let mut same = found == first;
+        let mut same =
+            found.starts_with(&header) && found.iter().skip(HEADER_BYTES).zip(start).all(|(a, b)| a == b);
         let mut at = offset.saturating_add(UNIT);
         for part in rest.chunks(UNIT as usize) {
             storage.read(at, &mut found)?;
@@ -218,8 +254,6 @@ impl Journal {
         if !same {
             return Err(JournalError::ReadBack { offset });
         }
-        self.next = end;
-        self.number = self.number.saturating_add(1);
         Ok(())
     }
 
