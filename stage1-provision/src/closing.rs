@@ -104,18 +104,16 @@ fn plan<H: Hardware>(
     Plan::closing(&closing).and_then(|plan| plan.check(board.otp)).map_err(Error::Fuses)
 }
 
-/// Leaves the install for stage0, which proves it once the device is closed.
+/// Leaves the install for stage0, which proves it once the device is closed. What is there already is programmed once
+/// more: a bit of it at which power failed may read otherwise the next time, when the fuses do not let this stage run.
 pub(crate) fn mark<H: Hardware>(board: &mut Board<'_, H>, install: &[u8; 32]) -> Result<(), Error> {
     let pending = ClosingState { install: *install, acknowledged: false };
     if read_mark(board)? != Some(pending) {
         board.flash.erase(CLOSING_STATE.base, CLOSING_STATE.size).map_err(Error::Write)?;
-        board.flash.write(CLOSING_STATE.base, &ClosingState::encode(install)).map_err(Error::Write)?;
-        board.flash.flush().map_err(Error::Write)?;
-        if read_mark(board)? != Some(pending) {
-            return Err(Error::MarkNotWritten);
-        }
     }
-    Ok(())
+    board.flash.write(CLOSING_STATE.base, &ClosingState::encode(install)).map_err(Error::Write)?;
+    board.flash.flush().map_err(Error::Write)?;
+    if read_mark(board)? == Some(pending) { Ok(()) } else { Err(Error::MarkNotWritten) }
 }
 
 fn read_mark<H: Hardware>(board: &mut Board<'_, H>) -> Result<Option<ClosingState>, Error> {

@@ -2,14 +2,21 @@
 //! keeps the certificate that it gets for that, and clears away what the factory needed.
 //!
 //! ```text
-//! send the closing proof until the release comes ─▶ write the certificates ─▶ second copy of this stage: from its
-//! waiting place to boot slot B ─▶ erase the waiting place, the package, the journal ─▶ program "acknowledged"
+//! send the closing proof until the release comes ─▶ burn the lifecycle once more ─▶ write the certificates ─▶ second copy of
+//! this stage: from its waiting place to boot slot B ─▶ erase the waiting place, the package, the journal ─▶ program
+//! "acknowledged"
 //! ```
 //!
 //! # Power cuts
 //! stage0 hands evidence over until "acknowledged" is programmed, which is last. Everything before is done again on the
-//! next boot: the authority answers the same proof with the same release, certificates that are there already are left
-//! alone, and the copy is skipped once its source is erased. Boot slot A, which this stage runs from, is not touched.
+//! next boot: the authority answers the same proof with the same release, certificates and a copy that are there already are
+//! programmed once more, in case a bit of them reads otherwise each time, and the copy is skipped once its source is
+//! erased. Boot slot A, which this stage runs from, is not touched.
+//!
+//! Power may have failed in the very last burn of the provisioning stage, so that the die reads as closed in this boot and as
+//! on its way in the next, which would have to run the provisioning stage again. So that one stays in slot B until this
+//! stage has burned the lifecycle's words once more, in the same boot: a read-back alone says nothing about a bit that
+//! reads otherwise each time.
 //!
 //! # Threats
 //! *The station* relays, and may hold back or forge an answer: only a release that the owner's authority signed for
@@ -26,7 +33,9 @@ use factory_proto::device::verify_release;
 use factory_proto::link::{Answer, Asker, Patience, encode};
 use factory_proto::{ClosingProof, Message, Outcome, Phase, Progress, Trust};
 use fail_code::FailCode;
-use hal::{Clock, Console, DmaDevices, ReadError, Receive, Storage, StorageMut, WriteError};
+use hal::{Clock, Console, DmaDevices, OtpBurn, ReadError, Receive, Storage, StorageMut, WriteError};
+use lifecycle::Row;
+use lifecycle::burn::finish_closing;
 use memory_map::Region;
 use memory_map::qemu_virt::{
     BOARD, BOOT_SLOT_B, BOOT_STAGING, CERTIFICATES, CLOSING_STATE, JOURNAL, PACKAGE,
@@ -70,6 +79,8 @@ pub enum Error {
     Staging,
     /// No disk answers.
     NoDisk,
+    /// The lifecycle cannot be burned once more.
+    Fuses(lifecycle::Error),
     /// A core executes from the flash that is to be written.
     FlashInUse,
 }
@@ -87,6 +98,7 @@ impl Error {
             Self::ReadBack { .. } => FailCode::ReadBack,
             Self::Staging => FailCode::ImageTruncated,
             Self::NoDisk => FailCode::DiskMissing,
+            Self::Fuses(error) => error.code(),
         }
     }
 }
@@ -190,17 +202,24 @@ pub fn prove(
     }
 }
 
-/// Writes what the release brings and clears away what the factory needed; `release` is a signed message that was
-/// verified.
+/// Tells whether a word of the fuses is none of the lifecycle's, which are all that this stage burns.
+pub fn may_not_be_burned(index: usize) -> bool {
+    !Row::Lifecycle.words().contains(&index)
+}
+
+/// Makes sure that the die stays closed, writes what the release brings and clears away what the factory needed; `release`
+/// is a signed message that was verified.
 ///
 /// # Errors
 /// See [`Error`]; then the next boot does it again.
 pub fn settle(
     release: &[u8],
+    fuses: &mut impl OtpBurn,
     flash: &mut impl StorageMut,
     disk: Option<&mut impl StorageMut>,
 ) -> Result<(), Error> {
     let disk = disk.ok_or(Error::NoDisk)?;
+    finish_closing(fuses).map_err(Error::Fuses)?;
     write_certificates(release, flash)?;
     move_second_copy(flash)?;
     clear(disk, PACKAGE)?;
@@ -222,10 +241,9 @@ fn write_certificates(release: &[u8], flash: &mut impl StorageMut) -> Result<(),
     if record.len() as u64 > CERTIFICATES.size {
         return Err(too_long);
     }
-    if reads_as(flash, CERTIFICATES.base, &record)? {
-        return Ok(());
+    if !reads_as(flash, CERTIFICATES.base, &record)? {
+        flash.erase(CERTIFICATES.base, CERTIFICATES.size)?;
     }
-    flash.erase(CERTIFICATES.base, CERTIFICATES.size)?;
     write_and_read_back(flash, CERTIFICATES.base, &record)
 }
 
@@ -247,19 +265,23 @@ fn move_second_copy(flash: &mut impl StorageMut) -> Result<(), Error> {
     };
     let len = header.image_len().filter(|len| *len <= BOOT_STAGING.size).ok_or(Error::Staging)?;
     let len = len.next_multiple_of(u64::from(PAYLOAD_ALIGN));
-    if !same(flash, BOOT_STAGING.base, BOOT_SLOT_B.base, len)? {
+    // What is there already stays there; an erase of the waiting place that was torn has taken nothing away from it.
+    let fits: fn(&[u8], &[u8]) -> bool = if slot_b(flash, len, is_programmed)? {
+        is_programmed
+    } else {
         flash.erase(BOOT_SLOT_B.base, BOOT_SLOT_B.size)?;
-        let page = u64::from(PAYLOAD_ALIGN);
-        let (mut at, mut buffer) = (page, vec![0; STEP]);
-        while at < len {
-            let step = copy(flash, at, len, &mut buffer)?;
-            at = at.saturating_add(step);
-        }
-        copy(flash, 0, page, &mut buffer)?;
-        flash.flush()?;
-        if !same(flash, BOOT_STAGING.base, BOOT_SLOT_B.base, len)? {
-            return Err(Error::ReadBack { offset: BOOT_SLOT_B.base });
-        }
+        <[u8] as PartialEq>::eq
+    };
+    let page = u64::from(PAYLOAD_ALIGN);
+    let (mut at, mut buffer) = (page, vec![0; STEP]);
+    while at < len {
+        let step = copy(flash, at, len, &mut buffer)?;
+        at = at.saturating_add(step);
+    }
+    copy(flash, 0, page, &mut buffer)?;
+    flash.flush()?;
+    if !slot_b(flash, len, fits)? {
+        return Err(Error::ReadBack { offset: BOOT_SLOT_B.base });
     }
     erase(flash, BOOT_STAGING)
 }
@@ -308,16 +330,21 @@ fn reads_as(storage: &mut impl Storage, offset: u64, bytes: &[u8]) -> Result<boo
     Ok(found == bytes)
 }
 
-/// Tells whether `len` bytes at two places are the same.
-fn same(storage: &mut impl Storage, a: u64, b: u64, len: u64) -> Result<bool, Error> {
-    let (mut at, mut left, mut right) = (0, vec![0; STEP], vec![0; STEP]);
+/// Tells whether all bits that programming `what` clears are clear in flash that reads as `found`.
+fn is_programmed(found: &[u8], what: &[u8]) -> bool {
+    found.len() == what.len() && found.iter().zip(what).all(|(found, what)| found & !what == 0)
+}
+
+/// Tells whether `len` bytes in boot slot B fit those in the waiting place.
+fn slot_b(storage: &mut impl Storage, len: u64, fits: fn(&[u8], &[u8]) -> bool) -> Result<bool, Error> {
+    let (mut at, mut found, mut waiting) = (0, vec![0; STEP], vec![0; STEP]);
     while at < len {
         let step = len.saturating_sub(at).min(STEP as u64);
-        let left = left.get_mut(..step as usize).unwrap_or_default();
-        let right = right.get_mut(..step as usize).unwrap_or_default();
-        storage.read(a.saturating_add(at), left)?;
-        storage.read(b.saturating_add(at), right)?;
-        if left != right {
+        let found = found.get_mut(..step as usize).unwrap_or_default();
+        let waiting = waiting.get_mut(..step as usize).unwrap_or_default();
+        storage.read(BOOT_SLOT_B.base.saturating_add(at), found)?;
+        storage.read(BOOT_STAGING.base.saturating_add(at), waiting)?;
+        if !fits(found, waiting) {
             return Ok(false);
         }
         at = at.saturating_add(step);

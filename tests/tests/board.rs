@@ -62,7 +62,7 @@ fn flash_fuses_disk_and_link_do_what_provisioning_needs() {
 fn flash_is_there_while_closing_ends_and_gone_afterwards() {
     let maker = Maker::development();
     Device::running(&maker, "conformance-closing").run_and_look(|machine, folder| {
-        assert_all_passed(machine, 23);
+        assert_all_passed(machine, 29);
         // `FailCode::Exception`: what the program reads afterwards is mapped nowhere.
         machine.console.wait_for(b"BOARD fatal 901\r\n", 0, WITHIN).unwrap();
         machine.wait_power_off(WITHIN).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! # Threats
 //! Whoever can write flash0 can replace what boots, and undo fuses, which it stands in for. So it is mapped for
-//! writing in the provisioning stage, and in the production stage only while closing ends; there without the fuses.
-//! The views bound each holder further. stage0 is in none of them; the provisioning stage maps its block to read what
+//! writing in the provisioning stage, and in the production stage only while closing ends. The views and the rules of
+//! the fuses bound each holder further. stage0 is in none of them; the provisioning stage maps its block to read what
 //! the bank says of itself there, and cannot write it.
 
 use alloc::boxed::Box;
@@ -73,19 +73,23 @@ struct Tables {
     level1: Level1,
 }
 
-/// Maps the backup slot, the journal, the device state and the staging place of flash0 for `work`, and unmaps them.
-/// `None`, and nothing is done, while a core that is not of `team` is parked in flash0, since the flash does not
-/// read as code while it is written.
+/// Maps the backup slot, the journal, the device state, the staging place and the fuses of flash0 for `work`, and unmaps
+/// them. `rules` are those of the fuses. `None`, and nothing is done, while a core that is not of `team` is parked in
+/// flash0, since the flash does not read as code while it is written.
 ///
 /// Only the calling core sees the flash. `work` must not be entered again from within.
-pub fn with_flash<T>(team: &mut Team, work: impl FnOnce(&mut Flash) -> T) -> Option<T> {
+pub fn with_flash<T>(
+    team: &mut Team,
+    rules: Rules,
+    work: impl FnOnce(&mut Flash, &mut Fuses) -> T,
+) -> Option<T> {
     const VIEW: View =
         View { block: map::FLASH_BLOCK, identity: false, readable: &[CLOSED], writable: &[CLOSED] };
     if !ram::all_run_in_ram(team) {
         return None;
     }
     let mut tables = Box::new(Tables {
-        level2: ram::level2().map(CLOSED, Kind::Device),
+        level2: ram::level2().map(CLOSED, Kind::Device).map(OTP_BLOCK, Kind::Device),
         level1: Level1::new(0).map_dram(map::DRAM_BASE, map::DRAM_MAX),
     });
     let level2 = &raw const tables.level2 as u64;
@@ -93,7 +97,9 @@ pub fn with_flash<T>(team: &mut Team, work: impl FnOnce(&mut Flash) -> T) -> Opt
     // SAFETY: the tables map what the stage's own do, with flash0 added, which nothing else maps; they live until the
     // stage's own are in force again.
     let done = unsafe {
-        el3::mmu::with_tables(&raw const tables.level1 as u64, || work(&mut Nor::new(&BANK, VIEW)))
+        el3::mmu::with_tables(&raw const tables.level1 as u64, || {
+            work(&mut Nor::new(&BANK, VIEW), &mut NorOtp::new(&BANK, map::OTP_WORDS, rules))
+        })
     };
     Some(done)
 }

@@ -1,7 +1,7 @@
 //! QEMU `virt` with TrustZone: the only place where an address becomes a pointer.
 //!
 //! `rom::Board` is what stage0 gets, `provision::Board` what the provisioning stage gets, `ram::Board` what the
-//! production stage gets; `with_flash` lends it flash0 while closing ends. Each is made once in a stage's
+//! production stage gets; `with_flash` lends it flash0 and the fuses while closing ends. Each is made once in a stage's
 //! life, so that every register block and every region of memory has one owner.
 //!
 //! Only modelled on this board, since code at EL3, a debugger or a write to the flash file defeats it: one-way
@@ -17,7 +17,7 @@ pub mod provision;
 pub mod ram;
 pub mod rom;
 
-pub use flash::{Flash, with_flash};
+pub use flash::{Flash, Fuses, with_flash};
 
 use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
 use core::ptr::NonNull;

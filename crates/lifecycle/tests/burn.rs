@@ -8,7 +8,7 @@ use lifecycle::{
     Closing, Development, Error, Fabrication, Flag, FuseFacts, FusePolicy, Fuses, Lifecycle, Plan,
     PreProvisioning, ROLES, Row, WORDS, burn, fuse_tag,
 };
-use sim::{Otp, Power, Tear};
+use sim::{Operation, Otp, Power, Tear};
 
 const ROOT: [u8; 32] = [0xA2; 32];
 const MEASUREMENT: [u8; 32] = [0x65; 32];
@@ -209,6 +209,114 @@ fn closing_that_is_cut_twice_carries_on() {
         });
     }
     assert!(cuts > 2000, "only {cuts} cuts");
+}
+
+/// A lock of which one bit is burned in part is set at one look and not at the next. It stands in nobody's way: its row was
+/// whole before it was begun.
+#[test]
+fn a_lock_at_which_power_failed_costs_no_power_on() {
+    let power = Power::new();
+    let start = secured(&power);
+    let mut whole = start.clone();
+    power.record();
+    closing().check(&start).unwrap().burn(&mut whole).unwrap();
+    let locks = Row::ClosingMeasurement.lock_words().chain(Row::DeviceSeed.lock_words());
+    let operations = power.recorded();
+    let mut doubtful = 0;
+    for (lock, tear, seed) in locks
+        .flat_map(|lock| [Tear::Weak, Tear::Touched].map(|tear| (lock, tear)))
+        .flat_map(|(lock, tear)| (0..4).map(move |seed| (lock, tear, seed)))
+    {
+        let burns =
+            |operation: &Operation| matches!(operation, Operation::Burn { index, .. } if *index == lock);
+        let at = operations.iter().position(burns).unwrap();
+        let mut otp = start.clone();
+        let checked = closing().check(&otp).unwrap();
+        power.restore();
+        power.cut_with(at as u64, tear, seed);
+        assert!(checked.burn(&mut otp).is_err());
+        power.restore();
+        let row = Row::ALL.iter().find(|row| row.lock_words().contains(&lock)).unwrap().first_word();
+        let looks: Vec<bool> = (0..64).map(|_| burn::is_locked(&otp, row)).collect();
+        doubtful += u32::from(looks.contains(&true) && looks.contains(&false));
+        // As it reads in one boot, and as it reads in others.
+        for boot in 0..8 {
+            let mut copy = otp.clone();
+            (0..boot).for_each(|_| _ = hal::Otp::read(&copy, lock));
+            let shown = format!("{tear:?} at word {lock}, seed {seed}, boot {boot}");
+            let again = closing().check(&copy).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+            again.burn(&mut copy).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+            assert_eq!(copy.contents(), whole.contents(), "{shown}");
+        }
+    }
+    assert!(doubtful > 4, "only {doubtful} locks read otherwise each time");
+}
+
+/// The last word of closing, torn so that the die is closed in one boot and on its way in the next: what runs once it reads
+/// as closed burns the word once more. Cut at any word, in any way, that leaves the die no worse.
+#[test]
+fn a_die_that_is_closed_in_one_boot_and_not_in_the_next_is_closed_for_good() {
+    let states = |otp: &Otp| (0..64).map(|_| Fuses::read_lifecycle(otp)).collect::<Vec<_>>();
+    let word = Row::Lifecycle.words().end - 1;
+    let mut start = closed(&Power::new());
+    start.contents_mut()[word] = Lifecycle::Secured.codeword();
+    let (mut found, mut cuts) = (0, 0);
+    for seed in 0..4000 {
+        let power = Power::new();
+        let mut otp = start.clone();
+        otp.connect(&power);
+        power.cut_with(0, Tear::Unstable, seed);
+        assert!(otp.burn(word, Lifecycle::Production.codeword()).is_err());
+        power.restore();
+        let doubtful = states(&otp);
+        if ![Lifecycle::Closing, Lifecycle::Production].iter().all(|state| doubtful.contains(&Ok(*state))) {
+            continue;
+        }
+        found += 1;
+        for (tear, at) in Tear::ALL.into_iter().flat_map(|tear| (0..3).map(move |at| (tear, at))) {
+            let mut copy = otp.clone();
+            power.restore();
+            power.cut_with(at, tear, seed);
+            assert!(burn::finish_closing(&mut copy).is_err());
+            power.restore();
+            let shown = format!("seed {seed}, then {tear:?} at {at}");
+            let cut = states(&copy);
+            let good = |state: &_| matches!(state, Ok(Lifecycle::Closing | Lifecycle::Production));
+            assert!(cut.iter().all(good), "{shown}: {cut:?}");
+            burn::finish_closing(&mut copy).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+            assert!(states(&copy).iter().all(|state| *state == Ok(Lifecycle::Production)), "{shown}");
+            assert_eq!(copy.unstable().count(), 0, "{shown}");
+            cuts += 1;
+        }
+    }
+    assert!(found >= 10 && cuts == found * 24, "{found} dies, {cuts} cuts");
+}
+
+#[test]
+fn only_a_die_that_is_closed_or_on_its_way_is_finished() {
+    let power = Power::new();
+    let mut returned = closed(&power);
+    Row::Lifecycle.words().for_each(|word| returned.contents_mut()[word] = u32::MAX);
+    for (mut otp, state) in [
+        (blank(&power), Lifecycle::Blank),
+        (secured(&power), Lifecycle::Secured),
+        (burned(blank(&power), development()), Lifecycle::Development),
+        (returned, Lifecycle::Returned),
+    ] {
+        power.restore();
+        assert_eq!(burn::finish_closing(&mut otp), Err(Error::LifecycleForbids(state)));
+        assert_eq!(power.operations(), 0, "something was burned");
+    }
+    // A bit that does not burn is told, and one that has drifted stands in nobody's way.
+    let word = Row::Lifecycle.first_word() + 1;
+    let bit = 1 << Lifecycle::Production.codeword().trailing_zeros();
+    let mut otp = closed(&power);
+    otp.contents_mut()[word] &= !bit;
+    let mut stuck = Stuck { otp: otp.clone(), word, bit };
+    assert_eq!(burn::finish_closing(&mut stuck), Err(Error::ReadBack(word)));
+    otp.contents_mut()[word] |= 1 << Lifecycle::Production.codeword().trailing_ones();
+    assert_eq!(burn::finish_closing(&mut otp), Ok(()));
+    assert_eq!(Fuses::read_lifecycle(&otp), Ok(Lifecycle::Production));
 }
 
 #[test]

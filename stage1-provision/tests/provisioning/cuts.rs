@@ -12,6 +12,7 @@ use boot_crypto::host::remembering;
 use boot_crypto::{Digest, Sha256};
 use figures::Figure;
 use lifecycle::Lifecycle;
+use lifecycle::burn::finish_closing;
 use release::SiliconVendor;
 use release::audit::LeakScan;
 use sim::{Noise, Operation, Source, Tear};
@@ -25,6 +26,11 @@ use sim::authority::{Book, Desk};
 
 /// The ways in which power fails during an operation.
 const DURING: [Tear; 4] = [Tear::Some, Tear::Most, Tear::Disordered, Tear::Unstable];
+/// The ways in which one bit of an operation is left between done and not done. There are as many such bits as an operation
+/// changes: of these only some are tried.
+const ONE_BIT: [Tear; 2] = [Tear::Weak, Tear::Touched];
+/// How many of them in each of the two ways.
+const BITS: u64 = 3;
 /// Distinct cuts at one operation at most.
 const AT_ONE: usize = 68;
 /// After so many tries without a new state an operation has no more to show.
@@ -139,6 +145,8 @@ fn judge(cut: &mut Device, run: &Run, operation: usize, scan: Option<&LeakScan>)
     }
     let burned = cut.otp.0.contents().to_vec();
     let power_ons = carry_on(cut, &run.lot, &desk)?;
+    // As stage2 does before it clears anything away.
+    finish_closing(&mut cut.otp).map_err(|error| format!("stage2: {error:?}"))?;
     let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         closed(cut, &run.lot, desk.install());
         if let Some(scan) = scan {
@@ -251,7 +259,8 @@ fn cut_all(run: &Run, worker: usize, workers: usize) -> Done {
             nothing_leaked(&device, &scan);
             let mut seen = HashSet::new();
             let (mut seed, mut tries) = (0, 0);
-            let before = std::iter::once((Tear::Nothing, 0));
+            let one_bit = ONE_BIT.into_iter().flat_map(|tear| (0..BITS).map(move |seed| (tear, seed)));
+            let before = std::iter::once((Tear::Nothing, 0)).chain(one_bit);
             let during = std::iter::from_fn(|| {
                 seed += 1;
                 Some((DURING[seed as usize % DURING.len()], seed))

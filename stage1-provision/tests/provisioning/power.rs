@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use boot_crypto::host::remembering;
+use boot_info::closing::ClosingState;
 use lifecycle::{Fuses, Lifecycle};
 use release::{Compression, SiliconVendor};
-use sim::Tear;
+use sim::{Operation, Tear};
 use stage1_provision::End;
 use stage1_provision::journal::Journal;
 use stage1_provision::machine::{Entry, Step};
@@ -88,5 +89,30 @@ fn a_cut_during_any_operation_is_made_good_by_the_next_start() {
         Step::CheckAndFuse,
     ] {
         assert!(steps.contains(&Some(step)), "no cut hit {step:?}");
+    }
+}
+
+/// What says that the device owes a proof has to read alike in every boot: once the fuses are burned nobody writes it again.
+#[test]
+fn a_closing_state_of_which_a_bit_reads_otherwise_is_programmed_once_more() {
+    let lot = Rc::new(lot(1, Compression::None));
+    let vendor = SiliconVendor::found().unwrap();
+    let start = Device::new(&lot, &vendor, 1, 1);
+    let desk = lot.desk(&start);
+    let state = ClosingState::encode(&desk.install());
+    let marks =
+        |operation: &Operation| matches!(operation, Operation::Program { bytes, .. } if *bytes == state);
+    let mut whole = start.copy();
+    whole.power.record();
+    assert_eq!(whole.run(stage0::boot(&whole, &lot), desk.station()).end, End::Closed);
+    let at = whole.power.recorded().iter().position(marks).unwrap();
+    for seed in 0..4 {
+        let mut device = start.copy();
+        device.power.cut_with(at as u64, Tear::Weak, seed);
+        device.run(stage0::boot(&device, &lot), desk.station());
+        device.restart();
+        assert_eq!(device.flash.bank.inner.unstable().count(), 1, "seed {seed}: the cut left no such bit");
+        assert_eq!(device.run(stage0::boot(&device, &lot), desk.station()).end, End::Closed);
+        assert_eq!(device.flash.bank.inner.unstable().count(), 0, "seed {seed}");
     }
 }

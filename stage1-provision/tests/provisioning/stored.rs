@@ -173,11 +173,13 @@ fn a_journal_with_a_changed_entry_is_refused() {
         let journal = case.device.flash_region(JOURNAL);
         let end = journal.iter().rposition(|byte| *byte != 0xFF).unwrap();
         let offset = number * 43;
-        // The last entry may be one that a power cut has torn; what fills up a unit of an entry is not read.
+        // The last entry may be one that a power cut has torn; what fills up a unit of an entry is not read, and units of
+        // zeros are no entry.
         if offset + 128 > end {
             break;
         }
-        if journal[offset] == 0xFF {
+        let unit = &journal[offset / 64 * 64..][..64];
+        if journal[offset] == 0xFF || unit.iter().all(|byte| *byte == 0) {
             continue;
         }
         case.device.change_flash(JOURNAL, |bytes| bytes[offset] ^= 1);

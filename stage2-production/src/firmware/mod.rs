@@ -8,18 +8,23 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use board_qemu_virt::{Caches, Counter, consoles_of_last_resort, ram, with_flash};
 use boot_info::record::{BootRecord, MAX_FRAME};
 use boot_info::{Stage, Step, Timeline};
+use drivers::otp::Rules;
 use drivers::uart::Uart;
 use el3::cores::Team;
 use el3::monitor::Start;
 use fail_code::FailCode;
 use hal::{Clock, Console, Cores, DmaDevices};
+use lifecycle::burn::is_hidden;
 use memory_map::qemu_virt::{BOOT_INFO, OS_LOAD};
 use stage2_production::boot::{Handoff, Launch, boot, frame};
-use stage2_production::closing::{Error, settle};
+use stage2_production::closing::{Error, may_not_be_burned, settle};
 use stage2_production::device_tree::parse_hardware;
 
 el3::tables!(board_qemu_virt::ram::level1(), board_qemu_virt::ram::level2());
 el3::entry!(main, fatal);
+
+/// The fuses while closing ends.
+const RULES: Rules = Rules { locked: |_, index| may_not_be_burned(index), hidden: is_hidden };
 
 /// Whether an operating system has been entered: what lies in its memory is its own then.
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -84,7 +89,8 @@ fn close(
 ) {
     let Some(pending) = handoff.pending() else { return };
     let closed = pending.close(link, &Counter, devices, |release, disk| {
-        with_flash(team, |flash| settle(release, flash, disk)).unwrap_or(Err(Error::FlashInUse))
+        with_flash(team, RULES, |flash, fuses| settle(release, fuses, flash, disk))
+            .unwrap_or(Err(Error::FlashInUse))
     });
     if let Err(error) = closed {
         log::error!("provisioning is not ended, the next boot carries on: {}", error.code());
