@@ -106,7 +106,7 @@ fn a_closing_state_of_which_a_bit_reads_otherwise_is_programmed_once_more() {
     whole.power.record();
     assert_eq!(whole.run(stage0::boot(&whole, &lot), desk.station()).end, End::Closed);
     let at = whole.power.recorded().iter().position(marks).unwrap();
-    for seed in 0..4 {
+    for seed in 0..24 {
         let mut device = start.copy();
         device.power.cut_with(at as u64, Tear::Weak, seed);
         device.run(stage0::boot(&device, &lot), desk.station());
