@@ -214,6 +214,26 @@ fn every_other_deviation_is_found_with_its_row() {
     assert_eq!(Deviation::Other(9).code(), FailCode::FusePolicyWrong);
 }
 
+/// A root that became less than it was is no second one, and a lock that nobody asked for leaves no debugger in.
+#[test]
+fn what_is_missing_of_a_root_or_set_too_much_is_told_as_what_it_is() {
+    let secured = expected(Lifecycle::Secured);
+    let deviates = |change: fn(&mut FuseFacts, &mut FuseFacts)| {
+        let (mut expected, mut found) = (secured, secured);
+        change(&mut expected, &mut found);
+        compare(&expected, &found)
+    };
+    let other = |row: Row| Err(Deviation::Other(row.number()));
+    for valid in [Flag::Clear, Flag::Torn] {
+        let mut found = secured;
+        found.roots[0].valid = valid;
+        assert_eq!(compare(&secured, &found), other(Row::OwnerRoot0), "{valid:?}");
+    }
+    assert_eq!(deviates(|_, found| found.roots[0].digest = Record::Blank), other(Row::OwnerRoot0));
+    assert_eq!(deviates(|expected, _| expected.debug_lock = Flag::Clear), other(Row::DebugLock));
+    assert_eq!(deviates(|_, found| found.debug_lock = Flag::Clear), Err(Deviation::DebugOpen));
+}
+
 #[test]
 fn another_lifecycle_is_found() {
     for lifecycle in Lifecycle::ALL.into_iter().filter(|state| *state != Lifecycle::Secured) {
