@@ -256,7 +256,7 @@ fn move_second_copy(flash: &mut impl StorageMut) -> Result<(), Error> {
         return erase(flash, BOOT_STAGING);
     }
     let Ok(header) = Header::parse(&start) else {
-        // An erase that was torn has left this. The start of the copy in slot B was written last, so that it is whole.
+        // Moved, and the erase is missing or was torn. The start of the copy in slot B was written last: it is whole.
         return if holds_image(flash, BOOT_SLOT_B)? {
             erase(flash, BOOT_STAGING)
         } else {
@@ -265,13 +265,9 @@ fn move_second_copy(flash: &mut impl StorageMut) -> Result<(), Error> {
     };
     let len = header.image_len().filter(|len| *len <= BOOT_STAGING.size).ok_or(Error::Staging)?;
     let len = len.next_multiple_of(u64::from(PAYLOAD_ALIGN));
-    // What is there already stays there; an erase of the waiting place that was torn has taken nothing away from it.
-    let fits: fn(&[u8], &[u8]) -> bool = if slot_b(flash, len, is_programmed)? {
-        is_programmed
-    } else {
+    if !same(flash, BOOT_STAGING.base, BOOT_SLOT_B.base, len)? {
         flash.erase(BOOT_SLOT_B.base, BOOT_SLOT_B.size)?;
-        <[u8] as PartialEq>::eq
-    };
+    }
     let page = u64::from(PAYLOAD_ALIGN);
     let (mut at, mut buffer) = (page, vec![0; STEP]);
     while at < len {
@@ -280,9 +276,11 @@ fn move_second_copy(flash: &mut impl StorageMut) -> Result<(), Error> {
     }
     copy(flash, 0, page, &mut buffer)?;
     flash.flush()?;
-    if !slot_b(flash, len, fits)? {
+    if !same(flash, BOOT_STAGING.base, BOOT_SLOT_B.base, len)? {
         return Err(Error::ReadBack { offset: BOOT_SLOT_B.base });
     }
+    // What waited is no image any more: whatever a torn erase leaves of it is not copied over the one in slot B.
+    write_and_read_back(flash, BOOT_STAGING.base, &[0; HEADER_BYTES])?;
     erase(flash, BOOT_STAGING)
 }
 
@@ -330,21 +328,16 @@ fn reads_as(storage: &mut impl Storage, offset: u64, bytes: &[u8]) -> Result<boo
     Ok(found == bytes)
 }
 
-/// Tells whether all bits that programming `what` clears are clear in flash that reads as `found`.
-fn is_programmed(found: &[u8], what: &[u8]) -> bool {
-    found.len() == what.len() && found.iter().zip(what).all(|(found, what)| found & !what == 0)
-}
-
-/// Tells whether `len` bytes in boot slot B fit those in the waiting place.
-fn slot_b(storage: &mut impl Storage, len: u64, fits: fn(&[u8], &[u8]) -> bool) -> Result<bool, Error> {
-    let (mut at, mut found, mut waiting) = (0, vec![0; STEP], vec![0; STEP]);
+/// Tells whether `len` bytes at two places are the same.
+fn same(storage: &mut impl Storage, a: u64, b: u64, len: u64) -> Result<bool, Error> {
+    let (mut at, mut left, mut right) = (0, vec![0; STEP], vec![0; STEP]);
     while at < len {
         let step = len.saturating_sub(at).min(STEP as u64);
-        let found = found.get_mut(..step as usize).unwrap_or_default();
-        let waiting = waiting.get_mut(..step as usize).unwrap_or_default();
-        storage.read(BOOT_SLOT_B.base.saturating_add(at), found)?;
-        storage.read(BOOT_STAGING.base.saturating_add(at), waiting)?;
-        if !fits(found, waiting) {
+        let left = left.get_mut(..step as usize).unwrap_or_default();
+        let right = right.get_mut(..step as usize).unwrap_or_default();
+        storage.read(a.saturating_add(at), left)?;
+        storage.read(b.saturating_add(at), right)?;
+        if left != right {
             return Ok(false);
         }
         at = at.saturating_add(step);
