@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +19,8 @@ use crate::{exec, tools, workspace};
 const VERSION: &str = "27.1.0";
 /// The name of the rig.
 pub(crate) const RIG: &str = "mutation testing";
+/// Changes that have to be tried at least: fewer are a list of files that fits no sources.
+const LEAST: u64 = 300;
 /// Of a hundred changes, those that have to be noticed.
 const KILLED: u64 = 95;
 
@@ -122,7 +124,7 @@ struct Found {
 /// # Errors
 /// If cargo-mutants cannot be had or run, or a test is red before anything was changed.
 pub(crate) fn run(python: &Path) -> Result<(Figure, String)> {
-    let program = cargo_mutants()?;
+    let program = tools::from_crates_io("cargo-mutants", &["mutants", "--version"], VERSION)?;
     let mut found = Found::default();
     for set in SETS {
         found.add(&outcomes(&program, set, python)?)?;
@@ -132,11 +134,6 @@ pub(crate) fn run(python: &Path) -> Result<(Figure, String)> {
     let commit =
         exec::first_line(Command::new("git").current_dir(workspace::root()).args(["rev-parse", "HEAD"]));
     Ok((figure, found.section(&explained, commit.as_deref().unwrap_or("an unknown commit"))))
-}
-
-/// Returns cargo-mutants, and builds it if it is not there.
-fn cargo_mutants() -> Result<PathBuf> {
-    tools::from_crates_io("cargo-mutants", &["mutants", "--version"], VERSION)
 }
 
 /// Runs one set.
@@ -226,7 +223,7 @@ impl Found {
                 .push(format!("{caught} of {tried} changes were noticed: {KILLED} of a hundred are due"));
         }
         let note = format!("{caught} noticed, {missed} explained one by one; {unviable} more do not compile");
-        Figure::new(RIG, "changes", 1).ran(tried).violations(&violations).note(note)
+        Figure::new(RIG, "changes", LEAST).ran(tried).violations(&violations).note(note)
     }
 
     fn section(&self, explained: &[Survivor], commit: &str) -> String {
