@@ -7,6 +7,7 @@
 //!  Device        fuses, boot slots, OS slots ──▶ boots in QEMU ──▶ emulator::Report
 //!  factory       an owner, a vendor, a package and an authority: dies that provision themselves in QEMU
 //!  leak          looks for keys in memory
+//!  chance        random choices that can be made again
 //!  verdict       asserts the exact code, the stage that refused, and that nothing unverified ran
 //! ```
 //!
@@ -20,9 +21,11 @@ pub mod forge;
 pub mod leak;
 mod maker;
 pub mod poke;
+mod seed;
 pub mod verdict;
 
 pub use device::{Device, TOKEN, expectation};
 pub use factory::{Die, Factory};
 pub use firmware::{Firmware, conformance};
 pub use maker::{Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, private_owner};
+pub use seed::chance;

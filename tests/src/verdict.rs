@@ -127,3 +127,14 @@ pub fn assert_not_provisioned(die: &Die, run: &Run, before: &[u8], step: &str, c
     assert_eq!(last, Some((step, None)), "{:?}", run.record);
     assert!(die.region(OTP) == before, "a fuse was burned");
 }
+
+/// Returns the numbers of the line that begins with `mark`, each behind an equals sign.
+///
+/// # Panics
+/// If there is no such line, or it has another number of them.
+pub fn numbers<const N: usize>(text: &str, mark: &str) -> [u64; N] {
+    let line = text.lines().find_map(|line| line.strip_prefix(mark)).unwrap_or_default();
+    let numbers: Vec<u64> =
+        line.split_whitespace().filter_map(|word| word.split_once('=')?.1.parse().ok()).collect();
+    numbers.try_into().unwrap_or_else(|_| panic!("no {N} numbers behind `{mark}`: {text}"))
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 use emulator::MachineConfig;
 use figures::Figure;
 use memory_map::qemu_virt::OS_LOAD;
-use sim::Noise;
-use tests::{Device, Maker};
+use tests::verdict::numbers;
+use tests::{Device, Maker, chance};
 
 const WITHIN: Duration = Duration::from_secs(1200);
 /// Random secrets.
@@ -33,10 +33,7 @@ const OPERATIONS: [&str; 11] = [
 
 #[test]
 fn everything_done_with_a_secret_takes_as_many_instructions_for_each() {
-    let seed = std::env::var("KILN_SEED").ok().and_then(|value| value.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
-    eprintln!("KILN_SEED={seed}");
-    let mut chance = Noise(seed);
+    let mut chance = chance();
     // A scalar below the order of P-256: the first 32 bits are not all ones.
     let mut secrets: Vec<[u8; 32]> = std::iter::repeat_with(|| {
         let mut secret = [0; 32];
@@ -72,7 +69,8 @@ fn everything_done_with_a_secret_takes_as_many_instructions_for_each() {
     let mut violations = Vec::new();
     let mut counts = Vec::new();
     for operation in OPERATIONS {
-        let [least, most, of, other] = numbers(&text, operation);
+        // The least, the most, and whose these are.
+        let [least, most, of, other] = numbers(&text, &format!("TIME {operation} "));
         assert!(least > 50, "{operation} took {least} instructions\n{text}");
         counts.push(format!("{operation} {least}"));
         if least != most {
@@ -82,7 +80,7 @@ fn everything_done_with_a_secret_takes_as_many_instructions_for_each() {
             ));
         }
     }
-    let [least, most, ..] = numbers(&text, "control");
+    let [least, most, _, _] = numbers(&text, "TIME control ");
     assert!(
         most > least,
         "the control took {least} instructions for every secret: nothing is counted\n{text}"
@@ -99,12 +97,3 @@ const ORDER: [u8; 32] = [
     0xFF, 0xFF, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xBC,
     0xE6, 0xFA, 0xAD, 0xA7, 0x17, 0x9E, 0x84, 0xF3, 0xB9, 0xCA, 0xC2, 0xFC, 0x63, 0x25, 0x51,
 ];
-
-/// What the program counted for an operation: the least, the most, and whose these are.
-fn numbers(text: &str, operation: &str) -> [u64; 4] {
-    let mark = format!("TIME {operation} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default();
-    let numbers: Vec<u64> =
-        line.split(['=', ' ']).skip(1).step_by(2).map(|number| number.trim().parse().unwrap()).collect();
-    numbers.try_into().unwrap_or_else(|_| panic!("no count of {operation}: {text}"))
-}

@@ -9,11 +9,10 @@ use lifecycle::{Lifecycle, WORDS};
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, JOURNAL, OTP_WORDS};
 use sealed_image::HEADER_BYTES;
-use sim::Noise;
 use store::Slot;
 use tests::factory::{Cut, LOT};
 use tests::verdict::{assert_boots, assert_closed};
-use tests::{Die, Factory};
+use tests::{Die, Factory, chance};
 
 /// Kills that have to come in time: in short and in long runs.
 const KILLS: [usize; 2] = [40, 200];
@@ -65,11 +64,8 @@ impl Kill {
 
 #[test]
 fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let kills = figures::scaled(KILLS[0], KILLS[1]);
-    let seed = number("KILN_SEED").unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
-    eprintln!("KILN_SEED={seed}");
-    let mut chance = Noise(seed);
+    let mut chance = chance();
     let factory = Factory::new();
     let way = factory.open(u32::MAX);
     let (mut dies, mut counted, mut late, mut chosen) = (0, [0, 0], 0, 0);

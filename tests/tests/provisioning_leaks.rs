@@ -14,7 +14,6 @@ use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, DRAM_BASE, DRAM_MIN, OS_SLOT_A, PACKAGE, STAGE0_ROM};
 use release::audit::LeakScan;
 use serde_json::Value;
-use sim::Noise;
 use stage1_provision::machine::{Entry, Step};
 use station::{Authorise, Event, Patience};
 use tests::factory::{LOT, payload};
@@ -23,7 +22,7 @@ use tests::leak::{
     normal_ram, secure_ram,
 };
 use tests::verdict::{assert_closed, story, text};
-use tests::{Die, Factory, Firmware, TOKEN, cmdline, expectation};
+use tests::{Die, Factory, Firmware, TOKEN, chance, cmdline, expectation};
 use xtask::attended::attend;
 
 /// The longest time between two steps.
@@ -318,10 +317,7 @@ fn cut(die: &Die, way: &dyn Authorise, events: u64, then: Duration) -> Option<(S
 /// they are never anywhere else.
 #[test]
 fn whenever_power_goes_away_nothing_lies_where_it_may_not() {
-    let seed = std::env::var("KILN_SEED").ok().and_then(|value| value.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from_le_bytes(boot_crypto::host::random()));
-    eprintln!("KILN_SEED={seed}");
-    let (mut chance, cuts) = (Noise(seed), figures::scaled(CUTS[0], CUTS[1]));
+    let (mut chance, cuts) = (chance(), figures::scaled(CUTS[0], CUTS[1]));
     // What it boots stays: a device that has come to its end is still there to be looked at.
     let factory = factory();
     let way = factory.open(u32::MAX);

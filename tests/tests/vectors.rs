@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use figures::Figure;
 use memory_map::qemu_virt::OS_LOAD;
+use tests::verdict::numbers;
 use tests::{Device, Maker};
 use vectors::host::Collection;
 use vectors::{Functions, Group, List};
@@ -49,7 +50,8 @@ fn every_published_vector_gives_what_it_lists_on_the_device_and_wrong_ones_are_n
     let mut note = String::new();
     let mut ran = 0;
     for group in Group::ALL.into_iter().filter(|group| groups.contains(group)) {
-        let [vectors, runs, wrong] = counts(&text, group);
+        // Vectors, runs, and those that differ.
+        let [vectors, runs, wrong] = numbers(&text, &format!("VECTORS group {} ", group as u8));
         let listed = groups.iter().filter(|other| **other == group).count() as u64;
         assert!(vectors == listed && wrong > 0 && runs >= vectors, "{group:?}: {listed} listed\n{text}");
         write!(note, "{} {}, ", group.name(), vectors - wrong).unwrap();
@@ -61,13 +63,4 @@ fn every_published_vector_gives_what_it_lists_on_the_device_and_wrong_ones_are_n
         .violations(&violations)
         .note(note)
         .report();
-}
-
-/// What the program counted of a group: vectors, runs, and those that differ.
-fn counts(text: &str, group: Group) -> [u64; 3] {
-    let mark = format!("VECTORS group {} ", group as u8);
-    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default();
-    let numbers: Vec<u64> =
-        line.split(['=', ' ']).skip(1).step_by(2).map(|number| number.trim().parse().unwrap()).collect();
-    numbers.try_into().unwrap_or_else(|_| panic!("no counts of {group:?}: {text}"))
 }
