@@ -13,7 +13,7 @@ mod firmware {
     use boot_info::record::BootRecord;
     use fail_code::FailCode;
     use memory_map::qemu_virt::STAGE_CODE;
-    use stage0::{Memory, boot, refuse};
+    use stage0::{Memory, Refused, boot, refuse, say_refused};
 
     el3::tables!(board_qemu_virt::rom::level2());
     el3::entry!(main, fatal);
@@ -27,11 +27,13 @@ mod firmware {
         {
             record.slot = u8::try_from(reset_at).unwrap();
         }
-        let console = &mut board.console;
-        let outcome =
-            boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, console, &mut record);
+        let mut refused = Refused::default();
+        let flash = &mut board.flash;
+        let outcome = boot(&board.otp, flash, &mut memory, &Counter, reset_at, &mut record, &mut refused);
+        el3::cores::forget();
+        say_refused(&mut board.console, &refused);
         match outcome {
-            Ok(entry) => board.enter_stage(entry.address),
+            Ok(entry) => board.enter_stage(entry.address, entry.confirmed),
             Err(code) => {
                 refuse(&mut board.console, &mut board.link, &mut record, code);
                 el3::exit::stop()

@@ -6,8 +6,21 @@ use boot_info::record::{BootRecord, MAX_FRAME};
 use fail_code::FailCode;
 use hal::Console;
 
+/// The codes of the boot slots that were refused, in the order in which they are tried.
+pub type Refused = [Option<FailCode>; 2];
+
+/// Says which boot slots were refused, and why.
+pub fn say_refused(console: &mut impl Console, refused: &Refused) {
+    for (words, code) in ["boot slot A refused: ", "boot slot B refused: "].into_iter().zip(refused) {
+        if let Some(code) = code {
+            say_refusal(console, words, *code);
+        }
+    }
+}
+
 /// Writes what was refused, with its code and its cause, as a line.
-pub(crate) fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
+#[inline(never)]
+fn say_refusal(console: &mut impl Console, what: &str, code: FailCode) {
     for part in ["stage0: ", what] {
         console.write(part.as_bytes());
     }

@@ -5,7 +5,7 @@ use boot_info::record::BootRecord;
 use boot_info::{BootInfo, ImageRecord, List, Stage, Step, Timeline};
 use boot_select::{BOOT_SLOTS, METADATA_ROOM, Selection, stage_key};
 use fail_code::FailCode;
-use hal::{Clock, Console, Otp, Storage};
+use hal::{Clock, Otp, Storage};
 use lifecycle::{Fuses, Lifecycle};
 use memory_map::Region;
 use memory_map::qemu_virt::BOARD;
@@ -14,7 +14,7 @@ use store::Slot;
 use zeroize::Zeroize;
 
 use crate::dice::secret_page;
-use crate::report::say_refusal;
+use crate::report::Refused;
 
 /// Secure RAM that stage0 fills.
 pub struct Memory<'a> {
@@ -30,27 +30,29 @@ pub struct Memory<'a> {
 
 /// Where to enter the next stage, every byte of which was checked.
 pub struct Entry {
-    /// Absolute address of its first instruction.
+    /// Absolute address of its first instruction, as the first look found it.
     pub address: u64,
-    /// The evidence.
-    _opened: Opened,
+    /// The same, as the second look found it.
+    pub confirmed: u64,
+    _evidence: Opened,
 }
 
 /// Finds the stage that this die may run, decrypts it in place and writes the handoff.
 ///
-/// `reset_at` is the counter at reset. `record` is filled with what is known so far, for the report of a refusal.
+/// It looks twice, from the fuses on. The second look uses nothing that the first has computed, but to compare it: whoever
+/// turns both round needs two faults. `reset_at` is the counter at reset. `record` is filled with what is known so far, for
+/// the report of a refusal, and `refused` with the codes of the slots that were refused.
 ///
 /// # Errors
-/// The code of the refusal: of the fuses, or [`FailCode::NoBootableSlot`] after both slots' own codes were
-/// written to the console.
+/// The code of the refusal: of the fuses, or [`FailCode::NoBootableSlot`].
 pub fn boot(
     otp: &impl Otp,
     flash: &mut impl Storage,
     memory: &mut Memory<'_>,
     clock: &impl Clock,
     reset_at: u64,
-    console: &mut impl Console,
     record: &mut BootRecord,
+    refused: &mut Refused,
 ) -> Result<Entry, FailCode> {
     let mut timeline = Timeline::new(record, Stage::Stage0, reset_at);
     timeline.step(Step::Entry, clock.now());
@@ -58,39 +60,60 @@ pub fn boot(
     let board = timeline.record.board.iter_mut().zip(BOARD.as_bytes());
     board.for_each(|(to, from)| *to = *from);
 
+    let first = look(otp, flash, memory, clock, &mut timeline, refused, None)?;
+    if cfg!(feature = "control-one-look") {
+        return Ok(Entry { address: first.entry, confirmed: first.entry, _evidence: first.opened });
+    }
+    let second = look(otp, flash, memory, clock, &mut timeline, refused, Some(&first))?;
+    Ok(Entry { address: first.entry, confirmed: second.entry, _evidence: second.opened })
+}
+
+/// Looks for the stage once, and opens it. After a look `before` the two have to be one, and the handoff is written.
+///
+/// It says nothing: its keys are in memory, and a fault would make the console say them. They are in its own frame, which
+/// the caller wipes.
+#[inline(never)]
+fn look(
+    otp: &impl Otp,
+    flash: &mut impl Storage,
+    memory: &mut Memory<'_>,
+    clock: &impl Clock,
+    timeline: &mut Timeline<'_>,
+    refused: &mut Refused,
+    before: Option<&boot_select::Stage>,
+) -> Result<boot_select::Stage, FailCode> {
     timeline.record.lifecycle = Fuses::read_lifecycle(otp).map_or(0, Lifecycle::codeword);
-    let fuses = Fuses::read(otp).map_err(|error| error.code())?;
-    let selection = Selection::of(&fuses)?;
-    let key = stage_key(&fuses)?;
+    let fuses = Fuses::read(otp);
+    let fuses = fuses.as_ref().map_err(|error| error.code())?;
+    let selection = Selection::of(fuses);
+    let selection = selection.as_ref().map_err(|code| *code)?;
+    let key = stage_key(fuses);
+    let key = key.as_ref().map_err(|code| *code)?;
     timeline.step(Step::Fuses, clock.now());
 
-    let mut passed_over = None;
-    for slot in Slot::TRIES {
+    for (slot, refused) in Slot::TRIES.into_iter().zip(refused) {
         timeline.record.slot = slot.number();
         timeline.restart(clock.now());
-        match try_slot(flash, slot, memory, &selection, &key, &mut timeline, clock) {
+        match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
-                let record = timeline.record;
-                record.fallback_code = passed_over.map_or(0, FailCode::number);
-                hand_over(otp, flash, memory, &fuses, &selection, record, &stage.record)?;
-                return Ok(Entry { address: stage.entry, _opened: stage.opened });
+                if let Some(before) = before {
+                    // What is in memory now is what the second look has opened: it has to be what the first one saw.
+                    if !before.confirms(&stage, memory.run).accepts() {
+                        return Err(FailCode::ChunkDigest);
+                    }
+                    hand_over(otp, flash, memory, fuses, selection, timeline.record, &stage.record)?;
+                }
+                return Ok(stage);
             }
             Err(code) => {
                 memory.run.zeroize();
-                say_refusal(console, slot_words(slot), code);
-                passed_over = passed_over.or(Some(code));
+                *refused = Some(code);
+                let first = &mut timeline.record.fallback_code;
+                *first = if *first == 0 { code.number() } else { *first };
             }
         }
     }
-    timeline.record.fallback_code = passed_over.map_or(0, FailCode::number);
     Err(FailCode::NoBootableSlot)
-}
-
-const fn slot_words(slot: Slot) -> &'static str {
-    match slot {
-        Slot::A => "boot slot A refused: ",
-        Slot::B => "boot slot B refused: ",
-    }
 }
 
 fn try_slot(

@@ -1,12 +1,12 @@
 //! Finding the stage in a slot, and opening it.
 
-use boot_crypto::{Digest, Key, equal};
+use boot_crypto::{Decision, Digest, Key, equal};
 use boot_info::ImageRecord;
 use fail_code::FailCode;
 use hal::Storage;
 use memory_map::Region;
 use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B};
-use sealed_image::{Es256, Opened, Tally, UntrustedImage, VerifiedImage};
+use sealed_image::{Es256, Opened, Tally, UntrustedImage, VerifiedImage, plain_digest};
 use store::{Cursor, Slots};
 
 use crate::Selection;
@@ -32,6 +32,17 @@ pub struct Stage {
     pub record: ImageRecord,
     /// The evidence that it was opened whole.
     pub opened: Opened,
+    chunk_size: u32,
+}
+
+impl Stage {
+    /// Tells whether another look at the slots has come to the same stage, and whether `run`, which it was opened into,
+    /// holds what was signed for this one.
+    pub fn confirms(&self, other: &Self, run: &[u8]) -> Decision {
+        let Some(plain) = run.get(..self.record.plain_bytes as usize) else { return Decision::REFUSE };
+        let same = equal(&self.record.measurement, &other.record.measurement);
+        same.and(equal(&plain_digest(plain, self.chunk_size), &self.record.plain_digest))
+    }
 }
 
 impl Selection {
@@ -106,6 +117,6 @@ impl Found<'_> {
             plain_digest: *manifest.plain_digest,
             measurement: *self.measurement(),
         };
-        Ok(Stage { entry: manifest.entry, record, opened })
+        Ok(Stage { entry: manifest.entry, record, opened, chunk_size: manifest.chunk_size })
     }
 }

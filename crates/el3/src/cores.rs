@@ -127,12 +127,13 @@ fn perform(work: &(dyn Fn(usize) + Sync), core: usize) {
         work(core);
     }
     part(work, core);
-    forget(core);
+    forget();
 }
 
-/// Forgets what the work left behind on the calling core, which may wait for long before it is used again: all of its
-/// stack below what is in use, and every register that a call may change.
-fn forget(core: usize) {
+/// Forgets what was done on the calling core: all of its stack below what is in use, and every register that a call may
+/// change. Keys that the compiler copied there are gone before anything else is done, or before the core waits.
+pub fn forget() {
+    let core = crate::core();
     // SAFETY: below the stack pointer nothing is live: code for this target has no red zone. Every register that is
     // written is named as such.
     unsafe {

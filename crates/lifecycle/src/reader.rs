@@ -31,14 +31,19 @@ impl<'a, O: Otp> Reader<'a, O> {
     /// Reads one word three times and takes of each bit what most of them say: one disturbed read changes nothing, and a
     /// bit that a torn burn has left between 0 and 1 counts as either, as the redundancy of its row expects.
     fn word(&self, index: usize) -> Result<u32, Error> {
-        let read = |index| self.otp.read(black_box(index)).ok_or(Error::BankTooSmall(index));
-        Ok(vote([read(index)?, read(index)?, read(index)?]))
+        let mut reads = [0; COPIES];
+        for read in &mut reads {
+            *read = self.otp.read(black_box(index)).ok_or(Error::BankTooSmall(index))?;
+        }
+        Ok(vote(reads))
     }
 
     /// Reads three copies of one word, `step` words apart.
     fn copies(&mut self, row: Row, first: usize, step: usize) -> Result<[u32; COPIES], Error> {
-        let second = first.wrapping_add(step);
-        let copies = [self.word(first)?, self.word(second)?, self.word(second.wrapping_add(step))?];
+        let mut copies = [0; COPIES];
+        for (copy, number) in copies.iter_mut().zip(0..) {
+            *copy = self.word(first.wrapping_add(step.wrapping_mul(number)))?;
+        }
         if copies.iter().any(|copy| Some(copy) != copies.first()) {
             self.corrected.insert(row);
         }
@@ -68,8 +73,11 @@ impl<'a, O: Otp> Reader<'a, O> {
 
     /// Reads the revoked flag of each owner root slot.
     pub(crate) fn roots_revoked(&mut self) -> Result<[Flag; ROOT_SLOTS], Error> {
-        let row = Row::RootRevocation;
-        Ok([self.flag(row, 0)?, self.flag(row, 1)?, self.flag(row, 2)?, self.flag(row, 3)?])
+        let mut flags = [Flag::Torn; ROOT_SLOTS];
+        for (flag, slot) in flags.iter_mut().zip(0..) {
+            *flag = self.flag(Row::RootRevocation, slot)?;
+        }
+        Ok(flags)
     }
 
     /// Reads the flag that locks a row.

@@ -16,7 +16,7 @@ use crate::header::{HEADER_BYTES, Header, MAX_METADATA, PAYLOAD_ALIGN};
 use crate::opener::{chunk_aad, chunk_nonce};
 use crate::sealing::seal_record;
 use crate::table::ENTRY_BYTES;
-use crate::{Compression, Error, Grant, Kind, Manifest, PublicKey, Version};
+use crate::{Compression, Error, Grant, Kind, Manifest, PublicKey, Version, plain_digest};
 use boot_crypto::host::{Es256Key, Ps256Key, random};
 use boot_crypto::{Digest, GcmKey, Key, Sha256, sha256};
 use core::fmt;
@@ -146,9 +146,7 @@ impl Facts {
             plain_digest: &[0; 32],
         };
         manifest.check()?;
-        let mut list = Sha256::new();
-        plain.chunks(self.chunk_size as usize).for_each(|chunk| list.update(&sha256(chunk)));
-        let encoded = Manifest { plain_digest: &list.finish(), ..manifest }.encode();
+        let encoded = Manifest { plain_digest: &plain_digest(plain, self.chunk_size), ..manifest }.encode();
         // The names of boards are checked where they are read: a manifest that does not parse is never
         // signed.
         match cbor::parse_exact::<Manifest<'_>>(&encoded) {

@@ -36,7 +36,7 @@ pub use error::{Error, Part};
 pub use header::{HEADER_BYTES, Header, MAGIC, MAJOR, MAX_METADATA, MINOR, PAYLOAD_ALIGN};
 pub use image::{Policy, UntrustedImage, VerifiedImage};
 pub use kind::{Kind, Role, Version};
-pub use manifest::{MAX_CHUNK, MAX_NAME, MIN_CHUNK, Manifest};
+pub use manifest::{MAX_CHUNK, MAX_NAME, MIN_CHUNK, Manifest, plain_digest};
 pub use message::{MessagePolicy, verify_message};
 pub use opener::{Chunk, Opened, Opener, Tally};
 pub use package::{MAX_PACKAGE_OBJECTS, MAX_RELEASE, Package, PackageObject};

@@ -4,7 +4,7 @@
 use crate::cbor;
 use crate::cbor::{Decode, Reader};
 use crate::{Error, Kind, Version};
-use boot_crypto::Digest;
+use boot_crypto::{Digest, Sha256, sha256};
 
 /// Longest name of a board, in bytes.
 pub const MAX_NAME: usize = 32;
@@ -34,6 +34,19 @@ pub struct Manifest<'a> {
     pub chunk_size: u32,
     /// SHA-256 of the concatenated SHA-256 digests of the chunks.
     pub plain_digest: &'a Digest,
+}
+
+/// Computes the plain digest of a payload that is cut into chunks of so many bytes: see [`Manifest::plain_digest`].
+pub fn plain_digest(plain: &[u8], chunk_size: u32) -> Digest {
+    let mut list = Sha256::new();
+    let mut rest = plain;
+    while let Some((chunk, behind)) = rest.split_at_checked(rest.len().min(chunk_size as usize))
+        && !chunk.is_empty()
+    {
+        list.update(&sha256(chunk));
+        rest = behind;
+    }
+    list.finish()
 }
 
 impl Manifest<'_> {

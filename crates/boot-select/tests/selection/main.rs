@@ -10,7 +10,7 @@ use fail_code::FailCode;
 use lifecycle::{Closing, Fuses, Lifecycle, Plan, Row};
 use memory_map::qemu_virt::{BOOT_SLOT_A, STAGE_RUN};
 use release::{Profile, test_keys};
-use sealed_image::{Kind, Role};
+use sealed_image::{Kind, Role, Version};
 use store::Slot;
 
 const MEASUREMENTS: [Measurement; 4] =
@@ -194,6 +194,27 @@ fn a_flipped_bit_in_any_chunk_is_refused() {
         let mut flash = Flash::with(Slot::A, &bad);
         assert_eq!(select(&otp, &mut flash, Slot::A).err(), Some(FailCode::ChunkTag), "{from_end}");
     }
+}
+
+#[test]
+fn a_second_look_confirms_the_same_stage_with_the_same_bytes_and_nothing_else() {
+    let bench = Bench::new();
+    let otp = bench.otp(Lifecycle::Production, Measurement::Own, [1; 32]);
+    let look = |version| {
+        let stage = bench.stage(Kind::Stage2, |facts| facts.version = Version(version));
+        let mut flash = Flash::with(Slot::A, &bench.seal(&stage, Kind::Stage2));
+        select(&otp, &mut flash, Slot::A).expect("it boots")
+    };
+    let ((first, run), (second, _), (other, same_bytes)) = (look(1), look(1), look(2));
+    assert!(first.confirms(&second, &run).accepts());
+    assert_eq!(run, same_bytes);
+    assert!(!first.confirms(&other, &run).accepts(), "another stage, whose payload is the same");
+    for at in [0, 4096, PLAIN - 1] {
+        let mut altered = run.clone();
+        altered[at] ^= 1;
+        assert!(!first.confirms(&second, &altered).accepts(), "byte {at}");
+    }
+    assert!(!first.confirms(&second, &run[..PLAIN - 1]).accepts(), "memory that is too short");
 }
 
 /// What a provisioning stage does before it closes a device. The silicon secret is hidden from it, and so from its
