@@ -13,7 +13,7 @@ use sealed_image::host::Facts;
 use store::Slot;
 use tempfile::TempDir;
 
-use crate::{Firmware, Maker, conformance};
+use crate::{Firmware, Maker, elf};
 
 /// How long a boot of a few hundred KiB may take on a machine that is busy. Reached only by a defect.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl Device {
 
     /// Makes a device on which one of the board's conformance programs runs in the place of stage2.
     pub fn running(maker: &Maker, program: &str) -> Self {
-        let image = flatten_elf(&conformance(program)).expect("a program that was built");
+        let image = flatten_elf(&elf(program)).expect("a program that was built");
         let facts = Facts { load_address: image.load, entry: image.entry, ..maker.stage2_facts() };
         let signed = maker.owner.sign(&facts, image.bytes).expect("an image that can be signed");
         Self::new(maker).boot_slot(Slot::A, maker.seal_stage(&signed))

@@ -43,11 +43,11 @@ impl Firmware {
     }
 }
 
-/// Returns an ELF file of the board's conformance programs.
+/// Returns the ELF file of a program that was built for the device, with its symbols.
 ///
 /// # Panics
 /// If it was not built, with what to do.
-pub fn conformance(program: &str) -> Vec<u8> {
+pub fn elf(program: &str) -> Vec<u8> {
     read(&format!("{program}.elf"))
 }
 

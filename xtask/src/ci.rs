@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::progress::Step;
+use crate::test::FAULT_RIG;
 use crate::tools::{self, Tool};
 use crate::workspace::{FIRMWARE_PROFILE, FIRMWARE_TARGET};
 use crate::{exec, firmware, test};
@@ -22,17 +23,18 @@ impl Ci {
     /// # Errors
     /// If a check fails.
     pub fn run(&self) -> Result<bool> {
-        tools::prepare(&[Tool::Rustfmt, Tool::Clippy, Tool::RustTarget])?;
+        let needed = [Tool::Rustfmt, Tool::Clippy, Tool::RustTarget, Tool::CMake, Tool::LibClang];
+        tools::prepare(&needed)?;
         check("formatting", &["fmt", "--all", "--check"], &[], "`cargo fmt` mends it")?;
         let deny = ["--", "--deny", "warnings"];
-        let clippy = ["clippy", "--workspace", "--all-targets", "--quiet"];
+        let clippy = ["clippy", "--workspace", "--all-targets", "--features", FAULT_RIG, "--quiet"];
         check("lints of host code", &[clippy.as_slice(), &deny].concat(), &[], "mend what it names")?;
         for package in [firmware::STAGE0, firmware::STAGE1, firmware::STAGE2, firmware::PAYLOAD] {
             let args =
                 ["clippy", "--package", package, "--target", FIRMWARE_TARGET, "--profile", FIRMWARE_PROFILE];
             check(package, &[args.as_slice(), &["--quiet"], &deny].concat(), &[], "mend what it names")?;
         }
-        let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+        let doc = ["doc", "--workspace", "--no-deps", "--features", FAULT_RIG, "--quiet"];
         check("documentation", &doc, &[("RUSTDOCFLAGS", "--deny warnings")], "mend what it names")?;
         if exec::first_line(exec::cargo().args(["deny", "--version"])).is_some() {
             let args = ["deny", "--log-level", "error", "check", "bans", "licenses", "sources"];

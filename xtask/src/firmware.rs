@@ -37,6 +37,8 @@ const LIMIT: &str = "limit";
 const DEVICE_TREE: &str = "dts/qemu-virt.dts";
 /// The feature of stage0 that puts a panic into it, for the check that must find it.
 const CONTROL_FEATURE: &str = "control-panic";
+/// The feature of a stage that takes its decisions once.
+const ONE_LOOK_FEATURE: &str = "control-one-look";
 /// The function that it puts the panic into.
 const CONTROL_FUNCTION: &str = "stage0::main";
 
@@ -106,6 +108,15 @@ pub fn panic_control() -> Result<()> {
              panic check said {found:?}: the check is broken"
         ),
     }
+    Ok(())
+}
+
+/// Builds the stages without what hardens them, which the rig that injects faults has to break.
+///
+/// # Errors
+/// If one does not compile.
+pub fn fault_controls() -> Result<()> {
+    linked(STAGE0, &["--features", ONE_LOOK_FEATURE], &[&roomy()], "stage0-control-one-look")?;
     Ok(())
 }
 

@@ -19,6 +19,9 @@ use crate::{debian, exec, firmware, mutants, mutation, verification, workspace};
 const LIBRARIES: [&str; 4] =
     ["pycose==1.1.0", "cbor2==5.7.1", "zcbor==0.9.1", "cryptography-vectors==50.0.2"];
 
+/// The feature of the workspace that compiles an emulator, and with it the rig that injects faults.
+pub(crate) const FAULT_RIG: &str = "fault-rig/emulator";
+
 /// What tests that need Debian's Linux have in their names.
 const NEEDS_LINUX: &str = "debians_linux";
 
@@ -59,9 +62,12 @@ impl Test {
             Tool::Setpriv,
             Tool::OpenSsl,
             Tool::Python,
+            Tool::CMake,
+            Tool::LibClang,
         ])?;
         firmware::build()?;
         firmware::panic_control()?;
+        firmware::fault_controls()?;
         firmware::conformance()?;
         let python = python()?;
         let figures = verification::folder()?;
@@ -73,7 +79,7 @@ impl Test {
         }
         let linux = debian::fetch();
         if self.args.is_empty() {
-            cargo.args(["--workspace", "--no-fail-fast"]);
+            cargo.args(["--workspace", "--no-fail-fast", "--features", FAULT_RIG]);
         } else {
             cargo.args(&self.args);
         }

@@ -45,6 +45,10 @@ pub enum Tool {
     Python,
     /// `c++`.
     CxxCompiler,
+    /// `cmake` and `make`.
+    CMake,
+    /// The library of `clang`.
+    LibClang,
 }
 
 /// Where a tool comes from.
@@ -73,6 +77,8 @@ impl Tool {
         Self::OpenSsl,
         Self::Python,
         Self::CxxCompiler,
+        Self::CMake,
+        Self::LibClang,
     ];
 
     /// Returns the name that people know it by.
@@ -90,6 +96,8 @@ impl Tool {
             Self::OpenSsl => "openssl",
             Self::Python => "python3 with venv",
             Self::CxxCompiler => "c++",
+            Self::CMake => "cmake and make",
+            Self::LibClang => "libclang",
         }
     }
 
@@ -110,6 +118,8 @@ impl Tool {
             }
             Self::Python => "runs an independent COSE library that checks Kiln's signatures",
             Self::CxxCompiler => "compiles libFuzzer",
+            Self::CMake => "compiles the emulator that faults are injected in",
+            Self::LibClang => "reads the headers of the emulator that faults are injected in",
         }
     }
 
@@ -126,6 +136,7 @@ impl Tool {
             Self::OpenSsl => &["bench", "test"],
             Self::Python => &["test"],
             Self::CxxCompiler => &["fuzz"],
+            Self::CMake | Self::LibClang => &["test", "ci"],
         }
     }
 
@@ -144,6 +155,8 @@ impl Tool {
             Self::OpenSsl => Origin::Packages(&["openssl"]),
             Self::Python => Origin::Packages(&["python3", "python3-venv", "python3-pip"]),
             Self::CxxCompiler => Origin::Packages(&["g++"]),
+            Self::CMake => Origin::Packages(&["make", "cmake"]),
+            Self::LibClang => Origin::Packages(&["libclang-dev"]),
         }
     }
 
@@ -163,6 +176,8 @@ impl Tool {
             Self::OpenSsl => run("openssl", "version"),
             Self::Python => python_with_venv().then(|| run("python3", "--version"))?,
             Self::CxxCompiler => run("c++", "--version"),
+            Self::CMake => run("make", "--version").and_then(|_| run("cmake", "--version")),
+            Self::LibClang => libclang(),
         }
     }
 
@@ -335,6 +350,16 @@ fn rustc_version() -> String {
 fn package_version(package: &str) -> String {
     exec::first_line(Command::new("dpkg-query").args(["-W", "-f=${Package} ${Version}\n", package]))
         .unwrap_or_else(|| package.to_owned())
+}
+
+/// Returns the path of the library of `clang`, where the generator of bindings looks for it.
+fn libclang() -> Option<String> {
+    let named = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
+    let installed = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let installed = installed
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm-"))
+        .map(|entry| entry.path().join("lib/libclang.so"));
+    named.into_iter().chain(installed).find(|path| path.exists()).map(|path| path.display().to_string())
 }
 
 fn python_with_venv() -> bool {

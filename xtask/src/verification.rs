@@ -20,6 +20,7 @@ const RIGS: &[&str] = &[
     "device leak scan, every step",
     "device leak scan, random cuts",
     "fuzz corpora replayed",
+    "instruction faults, stage0",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
     "model check",

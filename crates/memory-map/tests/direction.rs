@@ -44,6 +44,7 @@ const PARTS: &[(&str, Part)] = &[
     ("figures", Part::Host),
     ("fuzz-targets", Part::Host),
     ("vectors", Part::Host),
+    ("fault-rig", Part::Host),
     ("kiln", Part::Host),
     ("xtask", Part::Host),
     ("tests", Part::Host),

@@ -1,0 +1,542 @@
+//! Runs a stage over a bad image again and again, each time with one fault.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use memory_map::Region;
+
+use crate::fault::{Fault, KINDS};
+use crate::machine::{End, Machine, Register, Results, Snapshot};
+use crate::program::Program;
+
+/// How many events more than the boot of a good image, and a quarter of those, a run may take: as many as it takes a fault to
+/// boot a bad one.
+const SLACK: u64 = 5_000;
+/// How many basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
+const NEAR: [usize; 2] = [24, 8];
+/// How many decisions there may be in a scene.
+const ROWS: usize = 3;
+
+/// A bad image, and what to watch while a stage looks at it.
+pub struct Scene<'a> {
+    /// What is bad.
+    pub name: String,
+    /// Makes the machine, at reset.
+    pub make: &'a (dyn Fn() -> Machine + Sync),
+    /// Makes a machine with a good image instead: how long it takes to boot tells when a run goes on without end.
+    pub good: &'a (dyn Fn() -> Machine + Sync),
+    /// The stage.
+    pub program: &'a Program,
+    /// Where faults begin: once the run comes here first.
+    pub start: u64,
+    /// RAM that the stage writes.
+    pub ram: &'a [Region],
+    /// The part of it that the stack is in: what lies below the stack pointer is dead.
+    pub stack: Region,
+    /// Functions at whose entry a run is compared with the one without a fault: where nothing differs, it goes on alike.
+    pub marks: &'a [u64],
+    /// The pure function of [`Watch`](crate::Watch).
+    pub pure: u64,
+    /// The loops of cryptography: functions whose instructions are sampled.
+    pub loops: &'a [Range<u64>],
+    /// Says what a run has given away, where it has.
+    pub leaked: &'a (dyn Fn(&Machine) -> Option<String> + Sync),
+}
+
+/// How many of the faults to run.
+///
+/// Where a scene is decided, which is where it begins to do what the boot of the good image does not, every instruction is skipped, with what
+/// follows it, and every conditional branch inverted. Elsewhere outside the loops of cryptography that is done to each
+/// instruction that runs in any scene, but perhaps not in each of the scenes that run it. The rest is a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// In how many of the scenes that run it a conditional branch outside the loops is inverted: the first and the last time
+    /// that it runs there.
+    pub inverted: usize,
+    /// In how many of the scenes that run it an instruction outside the loops is skipped.
+    pub skipped: usize,
+    /// Whether it is skipped both the first and the last time that it runs there, or one of the two times.
+    pub both_ends: bool,
+    /// Of the flipped bits, one in so many: outside the loops the first and the last time that an instruction runs in each
+    /// scene.
+    pub bits: u64,
+    /// The same where the scene is decided.
+    pub bits_near: u64,
+    /// Of the instructions in the loops, one in so many of each scene, at one of the times that it runs: skipped, inverted,
+    /// and with the same share of flipped bits.
+    pub loops: u64,
+    /// Where the random choice starts.
+    pub seed: u64,
+}
+
+/// What came of the faults.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Faults by kind.
+    pub ran: [u64; KINDS.len()],
+    /// Those that changed what was executed or said.
+    pub changed: [u64; KINDS.len()],
+    /// By the way they ended.
+    pub ends: BTreeMap<&'static str, u64>,
+    /// Faults in the loops.
+    pub loops: u64,
+    /// What must never happen.
+    pub violations: Vec<String>,
+}
+
+impl Tally {
+    /// Adds another tally.
+    pub fn add(&mut self, other: Self) {
+        for kind in 0..KINDS.len() {
+            self.ran[kind] += other.ran[kind];
+            self.changed[kind] += other.changed[kind];
+        }
+        for (end, count) in other.ends {
+            *self.ends.entry(end).or_default() += count;
+        }
+        self.loops += other.loops;
+        self.violations.extend(other.violations);
+    }
+
+    /// Returns how many faults ran.
+    pub fn total(&self) -> u64 {
+        self.ran.iter().sum()
+    }
+
+    /// Returns how many changed what was executed or said.
+    pub fn changed(&self) -> u64 {
+        self.changed.iter().sum()
+    }
+
+    /// Says how many of which kind ran and what they did.
+    pub fn note(&self) -> String {
+        let kinds: Vec<String> = KINDS
+            .iter()
+            .zip(self.ran.iter().zip(self.changed))
+            .map(|(kind, (ran, changed))| format!("{ran} {kind} {changed}"))
+            .collect();
+        let ends: Vec<String> = self.ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
+        format!(
+            "{} changed execution, of {}; {} in loops of cryptography; {}",
+            self.changed(),
+            kinds.join(", "),
+            self.loops,
+            ends.join(", ")
+        )
+    }
+}
+
+/// Where the run without a fault came by a mark.
+struct Passed {
+    state: State,
+    path: u64,
+    events: u64,
+}
+
+/// What a run depends on from a function's entry on.
+struct State {
+    registers: Vec<u64>,
+    memory: Vec<(u64, Vec<u8>)>,
+}
+
+/// The run without a fault.
+struct Reference {
+    results: Arc<Results>,
+    written: Vec<Region>,
+    trace: Vec<u64>,
+    first: u64,
+    passed: Vec<Passed>,
+    events: u64,
+    path: u64,
+    said: (Vec<u8>, Vec<u8>),
+    good: Good,
+}
+
+/// The boot of a good image.
+#[derive(Clone)]
+struct Good {
+    /// How many events it takes, but for those of the pure function.
+    events: u64,
+    /// The basic blocks that it executes.
+    blocks: Arc<HashSet<u64>>,
+}
+
+/// A place to inject faults: so many events after reset, so many instructions into the basic block.
+#[derive(Clone, Copy)]
+struct Point {
+    event: u64,
+    into: u64,
+    skip: bool,
+    invert: bool,
+    /// Of the flipped bits, one in so many.
+    bits: u64,
+    looped: bool,
+}
+
+/// When an instruction was executed.
+struct Occurrences {
+    first: Point,
+    last: Point,
+    count: u64,
+    /// One of them, each as likely as another.
+    any: Point,
+}
+
+/// Runs the faults in all scenes, on two threads.
+///
+/// # Panics
+/// If a run without a fault does not end in a refusal.
+pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
+    let plain = on_two_threads(scenes, |_, scene| scene.reference(Arc::default(), scene.good_boot()));
+    let mut owners = Owners::new();
+    for (number, (scene, plain)) in scenes.iter().zip(&plain).enumerate() {
+        for address in scene.executed(plain, share, false).into_keys() {
+            owners.entry(address).or_default().push(number);
+        }
+    }
+    let tallies = on_two_threads(scenes, |number, scene| {
+        let known = scene.reference(Arc::new(scene.learn(&plain[number])), plain[number].good.clone());
+        let mut tally = scene.inject_all(&known, &scene.points(&known, share, &owners, number), share);
+        tally.add(scene.inject_all(&plain[number], &scene.points_in_loops(&plain[number], share), share));
+        tally
+    });
+    let mut total = Tally::default();
+    tallies.into_iter().for_each(|tally| total.add(tally));
+    total
+}
+
+/// The scenes that execute an instruction, by its address.
+type Owners = HashMap<u64, Vec<usize>>;
+
+/// Does the work for every scene, and returns the results in the order of the scenes.
+fn on_two_threads<T: Send>(scenes: &[Scene<'_>], work: impl Fn(usize, &Scene<'_>) -> T + Sync) -> Vec<T> {
+    let queue = Mutex::new(scenes.iter().enumerate());
+    let done = Mutex::new(BTreeMap::new());
+    let take = || {
+        loop {
+            let next = queue.lock().expect("no thread panicked").next();
+            let Some((number, scene)) = next else { return };
+            let result = work(number, scene);
+            done.lock().expect("no thread panicked").insert(number, result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in [scope.spawn(take), scope.spawn(take)] {
+            thread.join().expect("no thread panicked");
+        }
+    });
+    done.into_inner().expect("no thread panicked").into_values().collect()
+}
+
+impl Scene<'_> {
+    fn machine(&self, reference: &Reference) -> Machine {
+        let mut machine = (self.make)();
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
+        machine.keep(self.ram, &reference.written);
+        machine.know(reference.results.clone());
+        machine
+    }
+
+    /// Returns what the pure function makes of its inputs in the run without a fault.
+    fn learn(&self, reference: &Reference) -> Results {
+        let mut machine = self.machine(reference);
+        let mut results = Results::new();
+        while machine.run(u64::MAX, u64::MAX, &[self.pure]) == End::Mark(self.pure) {
+            let (inputs, result) = machine.learn();
+            results.insert(inputs, result);
+        }
+        results
+    }
+
+    fn reference(&self, results: Arc<Results>, good: Good) -> Reference {
+        let mut machine = (self.make)();
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
+        let first = machine.events();
+        self.ram.iter().for_each(|ram| machine.note_writes(*ram));
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Stopped, "{}: it has to be refused", self.name);
+        let mut reference = Reference {
+            results,
+            written: machine.written(),
+            trace: Vec::new(),
+            first,
+            passed: Vec::new(),
+            events: 0,
+            path: 0,
+            said: (machine.devices().console.clone(), machine.devices().link.clone()),
+            good,
+        };
+        let mut machine = self.machine(&reference);
+        machine.trace();
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Stopped, "it ends the same way twice");
+        reference.trace = machine.traced();
+        let mut machine = self.machine(&reference);
+        let mut seen = u64::MAX;
+        loop {
+            let marks = if seen == machine.events() { &[][..] } else { self.marks };
+            if marks.is_empty() {
+                machine.step(u64::MAX);
+                continue;
+            }
+            match machine.run(u64::MAX, u64::MAX, marks) {
+                End::Mark(_) => {
+                    seen = machine.events();
+                    let passed = Passed { state: self.state(&machine), path: machine.path(), events: seen };
+                    reference.passed.push(passed);
+                }
+                end => {
+                    assert_eq!(end, End::Stopped, "it ends the same way twice");
+                    let said = (machine.devices().console.clone(), machine.devices().link.clone());
+                    assert_eq!(said, reference.said, "it says the same twice");
+                    (reference.events, reference.path) = (machine.events(), machine.path());
+                    return reference;
+                }
+            }
+        }
+    }
+
+    fn good_boot(&self) -> Good {
+        let mut machine = (self.good)();
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
+        let (first, mut computing) = (machine.events(), 0);
+        machine.trace();
+        loop {
+            let end = machine.run(u64::MAX, u64::MAX, &[self.pure]);
+            if end != End::Mark(self.pure) {
+                assert!(matches!(end, End::Outside(_)), "{}: the good image boots: {end:x?}", self.name);
+                let events = machine.events() - first - computing;
+                return Good { events, blocks: Arc::new(machine.traced().into_iter().collect()) };
+            }
+            let before = machine.events();
+            machine.learn();
+            computing += machine.events() - before;
+        }
+    }
+
+    fn state(&self, machine: &Machine) -> State {
+        let registers = live_registers(machine);
+        let stack = machine.register(Register::Stack);
+        let dead = Region::new(self.stack.base, stack.saturating_sub(self.stack.base));
+        State { registers, memory: machine.kept(dead) }
+    }
+
+    fn is_looped(&self, block: u64) -> bool {
+        self.loops.iter().any(|range| range.contains(&block))
+    }
+
+    /// Returns the events near those that are none of the good image's boot: near the first ones of each row of them, since what
+    /// differs first need not be what decides.
+    ///
+    /// # Panics
+    /// If there are none.
+    fn near(&self, reference: &Reference) -> Vec<Range<u64>> {
+        let events = (reference.first..).zip(reference.trace.iter().copied());
+        let own: Vec<(u64, u64)> = events.filter(|(_, block)| !self.is_looped(*block)).collect();
+        let event = |at: usize| own[at.min(own.len() - 1)].0;
+        let [before, after] = NEAR;
+        let (mut near, mut behind) = (Vec::new(), 0);
+        for (at, (_, block)) in own.iter().enumerate() {
+            if reference.good.blocks.contains(block) {
+                continue;
+            }
+            if (at >= behind || near.is_empty()) && near.len() < ROWS {
+                near.push(event(at.saturating_sub(before))..event(at + after));
+            }
+            behind = at + before;
+        }
+        assert!(!near.is_empty(), "{}: the good image takes the same way", self.name);
+        near
+    }
+
+    /// Lists the instructions that run inside the loops or outside, with when.
+    fn executed(&self, reference: &Reference, share: Share, looped: bool) -> BTreeMap<u64, Occurrences> {
+        let mut random = Random(reference.first);
+        let mut lengths = HashMap::new();
+        let mut executed: BTreeMap<u64, Occurrences> = BTreeMap::new();
+        for (event, block) in (reference.first..).zip(&reference.trace) {
+            if self.is_looped(*block) != looped {
+                continue;
+            }
+            let length = *lengths.entry(*block).or_insert_with(|| self.program.block(*block));
+            for into in 0..length {
+                let point = Point { event, into, skip: true, invert: true, bits: share.bits, looped };
+                let new = || Occurrences { first: point, last: point, count: 0, any: point };
+                let known = executed.entry(block + 4 * into).or_insert_with(new);
+                known.last = point;
+                known.count += 1;
+                if random.one_in(known.count) {
+                    known.any = point;
+                }
+            }
+        }
+        executed
+    }
+
+    /// Chooses where to inject faults outside the loops: where the scene is decided, and at the first and at the last time that
+    /// an instruction runs.
+    fn points(&self, reference: &Reference, share: Share, owners: &Owners, number: usize) -> Vec<Point> {
+        let near = self.near(reference);
+        let mut points: Vec<Point> = near
+            .iter()
+            .flat_map(Range::clone)
+            .map(|event| (event, reference.trace[(event - reference.first) as usize]))
+            .filter(|(_, block)| !self.is_looped(*block))
+            .flat_map(|(event, block)| (0..self.program.block(block)).map(move |into| (event, into)))
+            .map(|(event, into)| Point {
+                event,
+                into,
+                skip: true,
+                invert: true,
+                bits: share.bits_near,
+                looped: false,
+            })
+            .collect();
+        for (address, known) in self.executed(reference, share, false) {
+            let owners = &owners[&address];
+            let mut random = Random(share.seed ^ address);
+            let before = owners.iter().position(|owner| *owner == number).expect("it runs here");
+            let turn = (before + random.next() as usize) % owners.len();
+            let mut ends = [known.first, known.last];
+            let chosen = random.next() as usize % 2;
+            for (end, point) in ends.iter_mut().enumerate() {
+                point.invert = turn < share.inverted;
+                point.skip = turn < share.skipped && (share.both_ends || end == chosen || known.count == 1);
+            }
+            let ends = ends.into_iter().take(known.count as usize);
+            points.extend(ends.filter(|point| !near.iter().any(|near| near.contains(&point.event))));
+        }
+        points.sort_unstable_by_key(|point| (point.event, point.into));
+        points.dedup_by_key(|point| (point.event, point.into));
+        points
+    }
+
+    /// Chooses instructions in the loops, each at some time that it runs.
+    fn points_in_loops(&self, reference: &Reference, share: Share) -> Vec<Point> {
+        let mut random = Random(share.seed);
+        let executed = self.executed(reference, share, true);
+        let chosen = executed.values().filter(|_| random.one_in(share.loops));
+        let mut points: Vec<Point> = chosen.map(|known| known.any).collect();
+        points.sort_unstable_by_key(|point| (point.event, point.into));
+        points
+    }
+
+    fn inject_all(&self, reference: &Reference, points: &[Point], share: Share) -> Tally {
+        let mut machine = self.machine(reference);
+        let mut tally = Tally::default();
+        for point in points {
+            let mut random = Random(share.seed ^ (point.event << 8 | point.into));
+            assert_eq!(machine.run(point.event, u64::MAX, &[]), End::Event);
+            let block = machine.save();
+            let pc = machine.pc() + 4 * point.into;
+            let wanted = |fault: &Fault| match fault {
+                Fault::Skip(_) => point.skip,
+                Fault::Invert => point.invert,
+                Fault::Opcode(_) | Fault::Register(..) => random.one_in(point.bits),
+            };
+            let faults: Vec<Fault> = Fault::all(machine.instruction(pc)).into_iter().filter(wanted).collect();
+            if faults.is_empty() {
+                continue;
+            }
+            machine.run_to(pc);
+            let before = machine.save();
+            for fault in faults {
+                self.inject(&mut machine, reference, &before, *point, fault, &mut tally);
+            }
+            machine.restore(&block);
+        }
+        tally
+    }
+
+    fn inject(
+        &self,
+        machine: &mut Machine,
+        reference: &Reference,
+        snapshot: &Snapshot,
+        point: Point,
+        fault: Fault,
+        tally: &mut Tally,
+    ) {
+        machine.restore(snapshot);
+        let pc = machine.pc();
+        let good = reference.good.events;
+        let limit = point.event + good + good / 4 + SLACK;
+        fault.inject(machine, limit);
+        let mut next = reference.passed.partition_point(|passed| passed.events <= point.event);
+        let (end, changed) = loop {
+            match machine.run(u64::MAX, limit, self.marks) {
+                End::Mark(_) => {
+                    if let Some(passed) = reference.passed.get(next)
+                        && passed.state.registers == live_registers(machine)
+                        && machine.keeps(&passed.state.memory)
+                    {
+                        break ("goes on as without", machine.path() != passed.path);
+                    }
+                    next += 1;
+                    machine.step(limit);
+                }
+                end => {
+                    let said = (&machine.devices().console, &machine.devices().link);
+                    let same_said = said == (&reference.said.0, &reference.said.1);
+                    let name = match end {
+                        End::Stopped if same_said => "refused with the same words",
+                        End::Stopped => "refused with other words",
+                        End::Outside(_) => "EXECUTED WHAT IS NOT ITS OWN",
+                        End::Limit => "runs without end",
+                        End::Dead
+                        | End::Event
+                        | End::Mark(_)
+                        | End::Clearing
+                        | End::Cleaning
+                        | End::Computing => "stands still",
+                    };
+                    break (name, machine.path() != reference.path || !same_said);
+                }
+            }
+        };
+        let violation = match machine.ended() {
+            Some(End::Outside(address)) => Some(format!("executed {address:#x}")),
+            _ => (self.leaked)(machine),
+        };
+        tally.ran[fault.kind()] += 1;
+        tally.changed[fault.kind()] += u64::from(changed);
+        tally.loops += u64::from(point.looped);
+        *tally.ends.entry(end).or_default() += 1;
+        if let Some(violation) = violation {
+            let function = self.program.function(pc);
+            tally.violations.push(format!(
+                "{}: {fault} at {pc:#x} in {function}, event {}+{}: {violation}; {end}, at {:#x}, said {:?}",
+                self.name,
+                point.event,
+                point.into,
+                machine.pc(),
+                String::from_utf8_lossy(
+                    machine.devices().console.get(..400).unwrap_or(&machine.devices().console)
+                ),
+            ));
+        }
+    }
+}
+
+/// Returns the registers that a function may read when it is entered.
+fn live_registers(machine: &Machine) -> Vec<u64> {
+    let general = (0..9).chain(19..31).map(Register::General);
+    let saved = (8..16).map(Register::Saved);
+    general.chain(saved).chain([Register::Stack]).map(|register| machine.register(register)).collect()
+}
+
+/// A generator whose numbers follow from its seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.next().is_multiple_of(count)
+    }
+}

@@ -1,0 +1,290 @@
+//! Images that stage0 must refuse, each for one reason: all else about them is right.
+
+use boot_crypto::Key;
+use boot_crypto::host::Es256Key;
+use fail_code::FailCode;
+use fault_rig::Machine;
+use lifecycle::Lifecycle;
+use memory_map::qemu_virt::{BOARD, HANDOFF_SECRETS, OTP};
+use release::{Compression, Owner, Profile, RoleKey, test_keys};
+use sealed_image::host::{Facts, SignedPayload, Signer, SignerError};
+use sealed_image::{Kind, PublicKey, Role, Version};
+use tests::forge::{Parts, flip, put};
+use tests::{Firmware, Maker, delegate, fresh_key, private_owner};
+
+/// Bytes of the payloads: three chunks.
+const LENGTH: usize = 3 * 4096;
+
+/// A die and an image that it must refuse.
+pub(crate) struct Bad {
+    /// What is bad about it.
+    pub(crate) name: &'static str,
+    /// Why it is refused.
+    pub(crate) code: FailCode,
+    /// The die's fuses.
+    pub(crate) otp: Vec<u8>,
+    /// What lies in both slots.
+    pub(crate) image: Vec<u8>,
+    /// What a die boots that differs in nothing else.
+    pub(crate) good: Vec<u8>,
+    /// The fuses of that die.
+    pub(crate) good_otp: Vec<u8>,
+    /// What nobody else may learn: the names and the keys.
+    keys: Vec<(&'static str, [u8; 32])>,
+}
+
+impl Bad {
+    fn new(name: &'static str, code: FailCode, maker: &Maker, image: Vec<u8>, good: Vec<u8>) -> Self {
+        let silicon = Key::new(maker.die.silicon_secret);
+        let seed = Key::new(maker.die.device_seed);
+        let die_secret = boot_crypto::die_secret(&silicon);
+        let root = boot_crypto::device_root(&die_secret, &seed);
+        let chip = &maker.die.chip_id;
+        let key = |key: &Key| *key.expose();
+        let keys = vec![
+            ("silicon secret", maker.die.silicon_secret),
+            ("device seed", maker.die.device_seed),
+            ("provisioning key", maker.die.provisioning_key),
+            ("die secret", key(&die_secret)),
+            ("device root", key(&root)),
+            ("storage key of the boot slots", key(&maker.boot_key())),
+            ("storage key of the system", key(&maker.os_key())),
+            ("secret for random numbers", key(&boot_crypto::rng_secret(&root, chip))),
+        ];
+        let otp = maker.otp().to_flash(OTP.size as usize);
+        Self { name, code, good_otp: otp.clone(), otp, image, good, keys }
+    }
+
+    /// Says which key went out on a line.
+    pub(crate) fn leaked(&self, machine: &Machine) -> Option<String> {
+        let devices = machine.devices();
+        self.found(&[("on the console", &devices.console), ("on the link", &devices.link)])
+    }
+
+    /// Says which key lies in the page of the handoff.
+    pub(crate) fn handed_over(&self, machine: &Machine) -> Option<String> {
+        self.found(&[("handed over", &machine.read(HANDOFF_SECRETS.base, HANDOFF_SECRETS.size))])
+    }
+
+    fn found(&self, places: &[(&str, &Vec<u8>)]) -> Option<String> {
+        places.iter().find_map(|(place, bytes)| {
+            let (name, _) = self.keys.iter().find(|(_, key)| {
+                let halves = [&key[..16], &key[16..]];
+                halves.iter().any(|half| bytes.windows(16).any(|window| window == *half))
+            })?;
+            Some(format!("{name} {place}"))
+        })
+    }
+}
+
+/// A signer that has somebody's public key, and not the private one.
+struct Forger {
+    public: [u8; 64],
+    own: Es256Key,
+}
+
+impl Forger {
+    fn of(public: [u8; 64]) -> Self {
+        Self { public, own: fresh_key() }
+    }
+}
+
+impl Signer for Forger {
+    fn public_key(&self) -> PublicKey<'_> {
+        PublicKey::P256(self.public)
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<Vec<u8>, SignerError> {
+        Signer::sign(&self.own, digest)
+    }
+}
+
+/// Makes all of them.
+pub(crate) fn all() -> Vec<Bad> {
+    vec![
+        payload(),
+        substituted_payload(),
+        substituted_chunks(),
+        signature(),
+        delegation(),
+        stranger(),
+        rolled_back(),
+        other_kind(),
+        other_board(),
+        other_version(),
+        not_named(),
+        published_root(),
+    ]
+}
+
+fn plain() -> Vec<u8> {
+    vec![0xD5; LENGTH]
+}
+
+fn good(maker: &Maker) -> Vec<u8> {
+    maker.seal_stage(&maker.owner.sign(&maker.stage2_facts(), plain()).expect("it can be signed"))
+}
+
+/// An owner whose boot role is `boot`.
+fn owner(root: [u8; 64], boot: RoleKey) -> Owner {
+    Owner::new(Profile::Production, root, vec![boot]).expect("fresh keys are not published")
+}
+
+/// A production die of an owner.
+fn die(owner: Owner) -> Maker {
+    let any = Maker::production();
+    Maker::new(owner, Lifecycle::Production, any.die.silicon_secret, any.die.device_seed)
+}
+
+fn payload() -> Bad {
+    let maker = Maker::production();
+    let good = good(&maker);
+    let image = flip(good.clone(), good.len() - 1);
+    Bad::new("an altered payload", FailCode::ChunkTag, &maker, image, good)
+}
+
+/// An image, and one with the same manifest around another payload, encrypted as it should be.
+fn substituted(maker: &Maker) -> (Vec<u8>, Vec<u8>) {
+    let right = maker.owner.sign(&maker.stage2_facts(), plain()).expect("it can be signed");
+    let wrong = SignedPayload { plain: vec![0xBA; LENGTH], ..right.clone() };
+    (maker.seal_stage(&right), maker.seal_stage(&wrong))
+}
+
+fn substituted_payload() -> Bad {
+    let maker = Maker::production();
+    let (good, image) = substituted(&maker);
+    Bad::new("another payload, with its own digests", FailCode::ChunkDigest, &maker, image, good)
+}
+
+fn substituted_chunks() -> Bad {
+    let maker = Maker::production();
+    let (good, mut image) = substituted(&maker);
+    let parts = Parts::of(&good);
+    for chunk in 0..parts.chunks {
+        let digest = parts.entry(chunk).start + 16;
+        image = put(image, digest, &good[digest..digest + 32]);
+    }
+    Bad::new("another payload, with the signed digests", FailCode::ChunkDigest, &maker, image, good)
+}
+
+fn signature() -> Bad {
+    let (root, role) = (fresh_key(), fresh_key());
+    let public = role.public();
+    let boot = delegate(&root, Role::Boot, role);
+    let forged = delegate(&root, Role::Boot, Forger::of(public));
+    let maker = die(owner(root.public(), boot));
+    let image = good(&die_of(&maker, owner(root.public(), forged)));
+    let good = good(&maker);
+    Bad::new("a forged signature", FailCode::SignatureInvalid, &maker, image, good)
+}
+
+fn delegation() -> Bad {
+    let root = fresh_key();
+    let maker = die(owner(root.public(), delegate(&root, Role::Boot, fresh_key())));
+    let forged = delegate(&Forger::of(root.public()), Role::Boot, fresh_key());
+    let image = good(&die_of(&maker, owner(root.public(), forged)));
+    let good = good(&maker);
+    Bad::new("a forged delegation", FailCode::DelegationSignature, &maker, image, good)
+}
+
+/// The same die, in the hands of somebody who signs as `owner`.
+fn die_of(maker: &Maker, owner: Owner) -> Maker {
+    let other = Maker::new(owner, maker.lifecycle, maker.die.silicon_secret, maker.die.device_seed);
+    other.with_chip_id(maker.die.chip_id)
+}
+
+fn stranger() -> Bad {
+    let maker = Maker::production();
+    let image = good(&die_of(&maker, private_owner()));
+    let good = good(&maker);
+    Bad::new("an image of another owner", FailCode::RootUnknown, &maker, image, good)
+}
+
+/// Two images that one owner signs: with `facts` changed by `change`, and right ones.
+fn signed(name: &'static str, code: FailCode, maker: &Maker, change: impl FnOnce(&mut Facts)) -> Bad {
+    let mut facts = maker.stage2_facts();
+    change(&mut facts);
+    let image = maker.seal_stage(&maker.owner.sign(&facts, plain()).expect("it can be signed"));
+    let facts = Facts { rollback_index: 1, ..maker.stage2_facts() };
+    let good = maker.seal_stage(&maker.owner.sign(&facts, plain()).expect("it can be signed"));
+    Bad::new(name, code, maker, image, good)
+}
+
+fn rolled_back() -> Bad {
+    let maker = Maker::production().floor(Role::Boot, 1);
+    signed("an image from before the floor", FailCode::RolledBack, &maker, |_| {})
+}
+
+fn other_kind() -> Bad {
+    let maker = Maker::production();
+    signed("an image of another kind", FailCode::KindWrong, &maker, |facts| facts.kind = Kind::Stage1)
+}
+
+fn other_board() -> Bad {
+    const OTHER: &str = "qemu-wirt";
+    let root = fresh_key();
+    let (one, other) = (fresh_key(), fresh_key());
+    let boot = delegate(&root, Role::Boot, one);
+    let elsewhere = RoleKey::delegated_by(&root, Role::Boot, OTHER, Box::new(other)).expect("it signs");
+    let maker = die(owner(root.public(), boot));
+    let facts = Facts { board: OTHER.into(), ..maker.stage2_facts() };
+    assert_eq!(OTHER.len(), BOARD.len());
+    let signed = owner(root.public(), elsewhere).sign(&facts, plain()).expect("it can be signed");
+    let image = maker.seal_stage(&signed);
+    let good = good(&maker);
+    Bad::new("an image for another board", FailCode::BoardWrong, &maker, image, good)
+}
+
+fn other_version() -> Bad {
+    use sealed_image::host::{certify, encode_grant};
+    use sealed_image::{Grant, KindSet, MAX_BOARDS};
+    let (root, key) = (fresh_key(), fresh_key());
+    let mut boards = [""; MAX_BOARDS];
+    boards[0] = BOARD;
+    let facts = Maker::production().stage2_facts();
+    let grant = Grant {
+        role: Role::Boot,
+        key: key.public_key(),
+        kinds: KindSet::new(&[Kind::Stage2]),
+        boards,
+        min_version: facts.version,
+        max_version: Version::MAX,
+    };
+    let certificate = certify(&root, &encode_grant(&grant)).expect("it signs");
+    let maker = die(owner(root.public(), RoleKey::new(Role::Boot, certificate, Box::new(key))));
+    let older = |facts: &mut Facts| facts.version = Version(facts.version.0 - 1);
+    signed("a version that is not delegated", FailCode::VersionNotDelegated, &maker, older)
+}
+
+fn not_named() -> Bad {
+    let mut maker = Maker::production();
+    maker.lifecycle = Lifecycle::Closing;
+    let seal = |version| {
+        let stage1 = &Firmware::get().stage1;
+        let facts = Facts { kind: Kind::Stage1, entry: stage1.entry, version, ..maker.stage2_facts() };
+        let signed = maker.owner.sign(&facts, plain()).expect("it can be signed");
+        let image = signed.seal(&Key::new(maker.die.provisioning_key), Compression::None);
+        (signed.manifest_digest, image.expect("it can be sealed"))
+    };
+    let version = maker.stage2_facts().version;
+    let (named, good) = seal(version);
+    let (_, image) = seal(Version(version.0 + 1));
+    maker.die.closing_measurement = named;
+    Bad::new("a stage that the closing die does not name", FailCode::NotClosingImage, &maker, image, good)
+}
+
+/// A production die with a published root boots nothing; in development it does.
+fn published_root() -> Bad {
+    let any = Maker::production();
+    let make = |lifecycle| {
+        let owner = test_keys::owner().expect("the test keys sign");
+        let maker = Maker::new(owner, lifecycle, any.die.silicon_secret, any.die.device_seed);
+        maker.with_chip_id(any.die.chip_id)
+    };
+    let (maker, development) = (make(Lifecycle::Production), make(Lifecycle::Development));
+    let image = good(&maker);
+    Bad {
+        good_otp: development.otp().to_flash(OTP.size as usize),
+        ..Bad::new("a published root", FailCode::TestKey, &maker, image.clone(), image)
+    }
+}
