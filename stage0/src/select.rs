@@ -39,8 +39,8 @@ pub struct Entry {
 
 /// Finds the stage that this die may run, decrypts it in place and writes the handoff.
 ///
-/// It looks twice, from the fuses on. The second look uses nothing that the first has computed, but to compare it: whoever
-/// turns both round needs two faults. `reset_at` is the counter at reset. `record` is filled with what is known so far, for
+/// It looks twice, from the fuses on. The second look uses nothing that the first has computed, but to compare it; the addresses
+/// of fuses, flash and memory are the same in both. `reset_at` is the counter at reset. `record` is filled with what is known so far, for
 /// the report of a refusal, and `refused` with the codes of the slots that were refused.
 ///
 /// # Errors
