@@ -158,6 +158,8 @@ struct Reference {
 struct Good {
     /// How many events it takes, but for those of the pure function.
     events: u64,
+    /// How many those of the pure function are.
+    computing: u64,
     /// The basic blocks that it executes.
     blocks: Arc<HashSet<u64>>,
 }
@@ -305,7 +307,7 @@ impl Scene<'_> {
             if end != End::Mark(self.pure) {
                 assert!(matches!(end, End::Outside(_)), "{}: the good image boots: {end:x?}", self.name);
                 let events = machine.events() - first - computing;
-                return Good { events, blocks: Arc::new(machine.traced().into_iter().collect()) };
+                return Good { events, computing, blocks: Arc::new(machine.traced().into_iter().collect()) };
             }
             let before = machine.events();
             machine.learn();
@@ -458,7 +460,9 @@ impl Scene<'_> {
     ) {
         machine.restore(snapshot);
         let pc = machine.pc();
-        let good = reference.good.events;
+        // Where no result is known, each is computed.
+        let computing = if reference.results.is_empty() { reference.good.computing } else { 0 };
+        let good = reference.good.events + computing;
         let limit = point.event + good + good / 4 + SLACK;
         fault.inject(machine, limit);
         let mut next = reference.passed.partition_point(|passed| passed.events <= point.event);

@@ -100,7 +100,11 @@ fn demangled(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
-/// Tells whether an instruction ends a basic block: the group of branches, exceptions and system instructions.
+/// Tells whether an instruction ends a basic block: the group of branches, exceptions and system instructions, but for the reads
+/// of system registers, hints and data barriers.
 pub(crate) fn ends_block(instruction: u32) -> bool {
-    instruction & 0x1C00_0000 == 0x1400_0000
+    let reads = instruction & 0xFFF0_0000 == 0xD530_0000;
+    let hint = instruction & 0xFFFF_F01F == 0xD503_201F;
+    let barrier = instruction & 0xFFFF_F0DF == 0xD503_309F;
+    instruction & 0x1C00_0000 == 0x1400_0000 && !reads && !hint && !barrier
 }
