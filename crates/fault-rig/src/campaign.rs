@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use memory_map::Region;
 
 use crate::fault::{Fault, KINDS};
-use crate::machine::{End, Machine, Register, Results, Snapshot};
+use crate::machine::{End, Machine, Results, Snapshot};
 use crate::program::Program;
+use crate::register::Register;
 
 /// How many events more than the boot of a good image, and a quarter of those, a run may take: as many as it takes a fault to
 /// boot a bad one.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::machine::{Machine, Register};
+use crate::machine::Machine;
 use crate::program;
+use crate::register::Register;
 
 /// One fault in the execution of one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,12 +19,15 @@ mod fault;
 mod machine;
 #[cfg(feature = "emulator")]
 mod program;
+#[cfg(feature = "emulator")]
+mod register;
 
 #[cfg(feature = "emulator")]
 pub use {
     campaign::{Scene, Share, Tally, run},
     device::Devices,
     fault::Fault,
-    machine::{End, Machine, Pure, Register, Results, Snapshot, Watch},
+    machine::{End, Machine, Pure, Results, Snapshot, Watch},
     program::Program,
+    register::Register,
 };
