@@ -38,9 +38,19 @@ pub fn equal(a: &[u8], b: &[u8]) -> Decision {
     if a.len() != b.len() {
         return Decision::REFUSE;
     }
-    let forwards = a.iter().zip(b).fold(0, |differing, (x, y)| black_box(differing | (x ^ y)));
-    let backwards = a.iter().rev().zip(b.iter().rev()).fold(0xFF, |same, (x, y)| black_box(same & !(x ^ y)));
-    Decision::from_bool(forwards == 0).and(Decision::from_bool(backwards == 0xFF))
+    Decision::from_bool(differing_forwards(a, b) == 0).and(Decision::from_bool(same_backwards(a, b) == 0xFF))
+}
+
+/// Collects the bits in which any two bytes differ: 0 for equal values.
+#[inline]
+fn differing_forwards(a: &[u8], b: &[u8]) -> u8 {
+    a.iter().zip(b).fold(0, |differing, (x, y)| black_box(differing | (x ^ y)))
+}
+
+/// Keeps the bits in which all bytes agree, from the last byte to the first: 0xFF for equal values.
+#[inline]
+fn same_backwards(a: &[u8], b: &[u8]) -> u8 {
+    a.iter().rev().zip(b.iter().rev()).fold(0xFF, |same, (x, y)| black_box(same & !(x ^ y)))
 }
 
 #[cfg(test)]
@@ -57,6 +67,23 @@ mod tests {
             let mut other = value;
             other[bit / 8] ^= 1 << (bit % 8);
             assert!(!equal(&value, &other).accepts(), "bit {bit}");
+        }
+    }
+
+    /// Two differences in the same bit do not hide each other, and neither look needs the other to see them.
+    #[test]
+    fn each_direction_sees_every_difference_by_itself() {
+        let value = [0x5A; 5];
+        assert_eq!((differing_forwards(&value, &value), same_backwards(&value, &value)), (0, 0xFF));
+        let bits: [u8; 8] = core::array::from_fn(|bit| 1 << bit);
+        let pairs = (0..5).flat_map(|first| (first..5).map(move |second| (first, second)));
+        for (first, second) in pairs {
+            for bit in bits {
+                let mut other = value;
+                (other[first], other[second]) = (value[first] ^ bit, value[second] ^ bit);
+                assert_eq!(differing_forwards(&value, &other), bit, "bytes {first} and {second}");
+                assert_eq!(same_backwards(&value, &other), !bit, "bytes {first} and {second}");
+            }
         }
     }
 
