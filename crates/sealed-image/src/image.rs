@@ -5,7 +5,7 @@ use crate::cose::UntrustedSigned;
 use crate::delegation::UntrustedDelegation;
 use crate::sealing::Sealing;
 use crate::table::{ENTRY_BYTES, Table};
-use crate::{Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opener, Part, Role, cbor};
+use crate::{Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opener, Part, cbor};
 use boot_crypto::{Digest, Key, Sha256, equal, sha256};
 
 /// What an image must be to be taken: none of this comes from the image.
@@ -178,11 +178,6 @@ impl<'a> VerifiedImage<'a> {
     /// Returns the manifest with its signatures.
     pub(crate) const fn signed_manifest(&self) -> &'a [u8] {
         self.image.manifest
-    }
-
-    /// Returns the role that signed.
-    pub const fn role(&self) -> Option<Role> {
-        self.manifest.kind.role()
     }
 
     /// Unwraps the data key of this copy with the key-encryption key of the place where it lies.

@@ -234,3 +234,39 @@ pub(crate) fn chunk_aad(index: u32, count: u32, binding: &Digest) -> [u8; 40] {
     aad.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     aad
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Version};
+    use boot_crypto::Key;
+
+    /// Nothing of a table that is longer than what was signed is opened, whoever has checked its length before.
+    #[test]
+    fn a_chunk_past_the_signed_ones_is_none_even_where_the_table_has_it() {
+        const SIZE: u32 = 4096;
+        let mut table = [0; 3 * crate::ENTRY_BYTES];
+        let lengths = table.chunks_exact_mut(crate::ENTRY_BYTES).filter_map(<[u8]>::last_chunk_mut);
+        lengths.for_each(|length: &mut [u8; 4]| *length = SIZE.to_le_bytes());
+        let manifest = Manifest {
+            kind: Kind::Stage2,
+            board: "test-board",
+            version: Version(1),
+            rollback_index: 0,
+            load_address: 0,
+            entry: 0,
+            plain_size: 2 * u64::from(SIZE),
+            chunk_size: SIZE,
+            plain_digest: &[0; 32],
+        };
+        let key = GcmKey::new(&Key::new([1; 32]));
+        let opener = Opener::new(key, [0; 32], Compression::None, &manifest, Table(&table)).unwrap();
+        for (index, expected) in [
+            (1, Error::ChunkTag { index: 1 }),
+            (2, Error::NoSuchChunk { index: 2 }),
+            (3, Error::NoSuchChunk { index: 3 }),
+        ] {
+            assert_eq!(opener.open_chunk(index, &mut [0; SIZE as usize]), Err(expected));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What the device side of a sealed image takes and refuses.
 
 mod bundle;
+mod by_hand;
 mod common;
 mod every_bit;
 mod exact;

@@ -87,6 +87,7 @@ fn every_malformed_value_of_every_sealing_field_is_refused() {
 fn only_a_full_account_of_the_chunks_finishes() {
     let image = image();
     let opener = opener(&image);
+    assert_eq!((opener.chunk_count(), opener.chunks().count()), (2, 2));
     let chunk = |index: u32| {
         let place = opener.chunks().nth(index as usize).unwrap();
         let start = 4096 + place.stored_offset as usize;

@@ -2,10 +2,13 @@
 
 use crate::common::*;
 use boot_crypto::host::Ps256Key;
+use boot_crypto::sha256;
 use fail_code::FailCode;
+use minicbor::data::Tag;
+use sealed_image::cbor::encode;
 use sealed_image::host::{Facts, SignedPayload, Signer, certify, delegation, encode_grant};
 use sealed_image::{
-    Algorithm, Compression, Error, Es256, Grant, Header, Kind, Policy, Role, Root, UntrustedImage,
+    Algorithm, Compression, Error, Es256, Grant, Header, Kind, Policy, Role, Root, UntrustedImage, Version,
 };
 
 fn code(result: Result<Vec<u8>, Error>) -> Option<FailCode> {
@@ -67,6 +70,7 @@ fn place_board_role_and_floor_are_checked() {
     assert_eq!(with(sound), None);
     assert_eq!(with(Policy { kind: Kind::Stage1, ..sound }), Some(FailCode::KindWrong));
     assert_eq!(with(Policy { board: "other-board", ..sound }), Some(FailCode::BoardWrong));
+    assert_eq!(with(Policy { rollback_floor: 4, ..sound }), None, "an index above the floor");
     assert_eq!(with(Policy { rollback_floor: 6, ..sound }), Some(FailCode::RolledBack));
     assert_eq!(with(Policy { rollback_floor: u32::MAX, ..sound }), Some(FailCode::RolledBack));
 
@@ -78,6 +82,50 @@ fn place_board_role_and_floor_are_checked() {
     let tee = Facts { kind: Kind::Tee, ..facts() };
     let reserved = seal(&signed_by(&tee, &[boot_grant(&boot())], &[&boot()]));
     assert_eq!(code(open(&reserved)), Some(FailCode::KindReserved));
+}
+
+#[test]
+fn a_grant_covers_both_ends_of_its_versions_and_nothing_beyond_them() {
+    let key = boot();
+    let with = |min_version, max_version| {
+        let grant = Grant { min_version, max_version, ..boot_grant(&key) };
+        code(open(&seal(&signed_by(&facts(), &[grant], &[&key]))))
+    };
+    let version = facts().version;
+    let (before, after) = (Version(version.0 - 1), Version(version.0 + 1));
+    assert_eq!(with(version, version), None);
+    assert_eq!(with(before, after), None);
+    assert_eq!(with(after, after), Some(FailCode::VersionNotDelegated));
+    assert_eq!(with(before, before), Some(FailCode::VersionNotDelegated));
+}
+
+/// The signature itself holds: it is one over the header that names the other algorithm.
+#[test]
+fn a_signature_that_names_another_algorithm_than_its_keys_is_refused() {
+    let (signed, key) = (signed(), boot());
+    let mut d = minicbor::Decoder::new(&signed.manifest);
+    d.tag().unwrap();
+    d.array().unwrap();
+    let body = d.bytes().unwrap();
+    d.map().unwrap();
+    let payload = d.bytes().unwrap();
+    let manifest = |algorithm: i8| {
+        let protected =
+            encode(|e| e.map(2)?.u8(1)?.i8(algorithm)?.u8(4)?.bytes(&key.public_key().thumbprint())?.ok());
+        let to_sign = encode(|e| {
+            e.array(5)?.str("Signature")?.bytes(body)?.bytes(&protected)?.bytes(b"")?.bytes(payload)?.ok()
+        });
+        let signature = key.sign(&sha256(&to_sign));
+        encode(|e| {
+            e.tag(Tag::new(98))?.array(4)?.bytes(body)?.map(0)?.bytes(payload)?.array(1)?;
+            e.array(3)?.bytes(&protected)?.map(0)?.bytes(&signature)?.ok()
+        })
+    };
+    let with = |algorithm| {
+        open(&seal(&SignedPayload { manifest: manifest(algorithm), ..signed.clone() })).map(|_| ())
+    };
+    assert_eq!(with(Algorithm::Es256 as i8), Ok(()));
+    assert_eq!(with(Algorithm::Ps256 as i8), Err(Error::Signature { index: 0 }));
 }
 
 #[test]
