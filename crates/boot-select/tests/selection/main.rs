@@ -4,10 +4,11 @@
 mod device;
 
 use boot_crypto::Key;
+use boot_info::RootSlots;
 use boot_select::{METADATA_ROOM, Selection, device_root, stage_key};
 use device::{Bench, Flash, Measurement, PLAIN, select};
 use fail_code::FailCode;
-use lifecycle::{Closing, Fuses, Lifecycle, Plan, Row};
+use lifecycle::{Closing, Fuses, Lifecycle, OtpImage, Plan, Row};
 use memory_map::qemu_virt::{BOOT_SLOT_A, STAGE_RUN};
 use release::{Profile, test_keys};
 use sealed_image::{Kind, Role, Version};
@@ -215,6 +216,29 @@ fn a_second_look_confirms_the_same_stage_with_the_same_bytes_and_nothing_else() 
         assert!(!first.confirms(&second, &altered).accepts(), "byte {at}");
     }
     assert!(!first.confirms(&second, &run[..PLAIN - 1]).accepts(), "memory that is too short");
+}
+
+/// The handoff tells the next stage of each slot by itself which root it holds, and whether it was revoked.
+#[test]
+fn each_root_slot_is_handed_over_as_the_fuses_have_it() {
+    let digest = |slot: usize| [slot as u8 + 1; 32];
+    for active in 0..4 {
+        let revoked = (active + 1) % 4;
+        let lost = (active + 2) % 4;
+        let mut otp = OtpImage::for_die(Lifecycle::Production, &Bench::new().die);
+        Row::OWNER_ROOTS.iter().for_each(|row| otp.words_mut()[row.words()].fill(0));
+        otp.root(active, &digest(active)).root(revoked, &digest(revoked)).revoke_root(revoked);
+        // Of this one the digest is damaged.
+        otp.root(lost, &digest(lost)).revoke_root(lost);
+        otp.words_mut()[Row::OWNER_ROOTS[lost].first_word()..][..20].fill(0x0F0F_0F0F);
+
+        let selection = Selection::of(&Fuses::read(&otp).expect("the fuses are whole")).expect("it boots");
+        let mut digests = [[0; 32]; 4];
+        digests[active] = digest(active);
+        digests[revoked] = digest(revoked);
+        let expected = RootSlots { digests, valid: 1 << active, revoked: 1 << revoked | 1 << lost };
+        assert_eq!(*selection.root_slots(), expected);
+    }
 }
 
 /// What a provisioning stage does before it closes a device. The silicon secret is hidden from it, and so from its
