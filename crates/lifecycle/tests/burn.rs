@@ -6,7 +6,7 @@ use fail_code::FailCode;
 use hal::{BurnError, OtpBurn};
 use lifecycle::{
     Closing, Development, Error, Fabrication, Flag, FuseFacts, FusePolicy, Fuses, Lifecycle, Plan,
-    PreProvisioning, ROLES, Row, WORDS, burn, fuse_tag,
+    PreProvisioning, ROLES, Row, Rows, WORDS, burn, fuse_tag,
 };
 use sim::{Operation, Otp, Power, Tear};
 
@@ -330,6 +330,26 @@ fn burning_a_plan_again_changes_nothing() {
 }
 
 #[test]
+fn a_plan_names_the_rows_that_it_burns_into_and_no_others() {
+    use Row::*;
+    let rows = |list: &[Row]| {
+        let mut rows = Rows::default();
+        list.iter().for_each(|row| rows.insert(*row));
+        rows
+    };
+    let power = Power::new();
+    let roots = [OwnerRoot0, OwnerRoot1, OwnerRoot2, OwnerRoot3];
+    let before = [&roots[..], &[DebugLock, FloorProvision, BootPolicy, ProvisioningKey, Lifecycle]].concat();
+    let closed = [ClosingMeasurement, DeviceSeed, FloorBoot, FloorProvision, FloorOs, Lifecycle];
+    for (start, plan, named) in
+        [(blank(&power), pre_provisioning as fn() -> Plan, &before[..]), (secured(&power), closing, &closed)]
+    {
+        assert_eq!(plan().rows(), rows(named));
+        assert_eq!(plan().check(&start).unwrap().rows(), rows(named));
+    }
+}
+
+#[test]
 fn no_second_seed_or_measurement_goes_over_a_first() {
     let power = Power::new();
     let start = secured(&power);
@@ -425,6 +445,11 @@ fn a_plan_that_does_not_belong_to_the_dies_state_is_refused() {
     assert_eq!(closing_of(&returned), Some(Error::RowForeign(Row::Lifecycle)));
     let development_die = burned(blank(&power), development());
     assert!(matches!(closing_of(&development_die), Some(Error::RowForeign(_))));
+    // Pre-provisioning that did not come to its end has left a word that stands for nothing.
+    let mut torn = secured(&power);
+    Row::Lifecycle.words().skip(1).for_each(|word| torn.contents_mut()[word] = 0);
+    let copies = [Lifecycle::Secured.codeword(), 0, 0];
+    assert_eq!(closing_of(&torn), Some(Error::LifecycleUnknown(copies)));
     // A closed die is not pre-provisioned, and a pre-provisioned one not turned into a development die.
     assert!(matches!(pre_provisioning().check(&closed(&power)).err(), Some(Error::RowForeign(_))));
     assert!(matches!(development().check(&secured(&power)).err(), Some(Error::RowForeign(_))));

@@ -114,6 +114,15 @@ fn fuses_before_the_seed_and_a_seed_before_the_measurement_are_refused() {
 }
 
 #[test]
+fn a_closing_plan_that_leaves_the_way_from_secured_to_production_is_refused_at_its_first_word() {
+    let returned = |plan: &mut Plan| {
+        plan.lifecycle(Lifecycle::Returned);
+    };
+    let left = Error::PlanUnsafe(Row::Lifecycle.first_word());
+    assert_eq!(close(in_order(&[measurement, seed, returned])), Some(left));
+}
+
+#[test]
 fn a_plan_that_does_not_reach_its_goal_is_refused() {
     let error = close(in_order(&[measurement, seed]));
     assert_eq!(error, Some(Error::PlanIncomplete(Some(Lifecycle::Secured))));
