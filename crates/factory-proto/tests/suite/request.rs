@@ -267,8 +267,10 @@ fn no_ticket_is_made_for_a_key_that_is_no_point() {
         let request = sign1(Message::Request, &payload, &samples.die.stage_key);
         let verified = samples.die.verify(&request).unwrap();
         let content_key = Key::new(CONTENT_KEY);
-        let refused = authority().ticket(&verified, &samples.die.install(&content_key));
-        let Err(AnswerError::Refused(error)) = refused else { panic!("a ticket was made") };
+        let refused = authority().ticket(&verified, &samples.die.install(&content_key)).unwrap_err();
+        let told = refused.to_string();
+        let AnswerError::Refused(error) = refused else { panic!("{told}") };
+        assert_eq!(told, format!("a device would refuse the answer: {error}"));
         assert_eq!(error, Error::EphemeralKey { message: Message::Request });
         assert_eq!(error.code(), RequestMalformed);
     }
