@@ -56,6 +56,10 @@ async fn two_hundred_dies_at_once_get_exactly_fifty_installs_and_retries_get_the
     for refusal in refused.into_iter().map(Result::unwrap_err) {
         assert_eq!(refusal.code, FailCode::QuotaExhausted, "{refusal}");
     }
+    // Some lost the last place while their ticket was made: no install of theirs ever was.
+    let filter = Filter { code: Some(FailCode::QuotaExhausted), ..Filter::default() };
+    let rows = rig.authority.ledger().audit(&filter).await.unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.install.is_none()));
     let granted: Vec<_> = granted.into_iter().map(Result::unwrap).collect();
     let installs: HashSet<_> = granted.iter().map(|(install, _, _)| *install).collect();
     assert_eq!(installs.len(), QUOTA as usize, "two dies share an install");

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use authority::AuditInfo;
 use authority::storage::sqlite::Sqlite;
 use authority::storage::{Filter, State, Storage as _};
 use boot_crypto::host::random;
@@ -84,6 +86,47 @@ async fn a_new_session_of_a_die_gets_another_ticket_for_the_same_install() {
     assert_eq!(install.tickets, 2);
     let tickets = rig.authority.ledger().audit(&Filter::default()).await.unwrap();
     assert_eq!(tickets.iter().filter(|row| row.event == "ticket").count(), 1, "the second is audited");
+}
+
+/// What is kept tells years later which station had what done, for which die, and when.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_of_a_device_is_in_the_audit_with_die_install_station_and_time() {
+    let rig = Rig::new(5).await;
+    let die = rig.factory.die().unwrap();
+    let before = milliseconds();
+    rig.ticket(&die.request(random()).unwrap()).await.unwrap();
+    let install = rig.closed(&die).await;
+    let then = before..=milliseconds();
+
+    let filter = Filter { lot: Some(LOT.into()), ..Filter::default() };
+    let mut rows = rig.authority.ledger().audit(&filter).await.unwrap();
+    rows.reverse();
+    let events: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
+    assert_eq!(events, ["lot-created", "reserved", "ticket", "csr", "closed"]);
+    let details: Vec<_> = rows[2..].iter().map(|row| row.detail.as_str()).collect();
+    assert_eq!((details[0], details[2]), ("ticket 2 for this die", "certificate released"));
+    assert!(details[1].starts_with("certificate request "), "{}", details[1]);
+    for row in &rows[1..] {
+        let expected = AuditInfo {
+            code: None,
+            name: None,
+            lot: Some(LOT.into()),
+            chip_id: Some(hex(&die.chip_id)),
+            install: Some(hex(&install)),
+            station: Some(hex(&rig.station.fingerprint)),
+            ..row.clone()
+        };
+        assert_eq!(row, &expected);
+        assert!(then.contains(&row.at), "{} at {}", row.event, row.at);
+    }
+    let shown = rig.authority.ledger().install(&install).await.unwrap();
+    let closed = shown.closed_at.unwrap();
+    assert!(then.contains(&shown.reserved_at) && (shown.reserved_at..=*then.end()).contains(&closed));
+}
+
+/// The time in milliseconds since 1970.
+fn milliseconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
