@@ -36,13 +36,14 @@ impl GcmKey {
         self.0.decrypt_inout_detached(nonce.into(), aad, data.into(), tag.into()).map_err(|_| TagMismatch)
     }
 
-    /// Decrypts `data` in place, after its tag was found right, and returns the SHA-256 of the plaintext.
+    /// Decrypts `data` in place, after its tag was found right, and puts the SHA-256 of the plaintext into `digest`.
     ///
     /// This is the hot loop of a boot. Tag, decryption and digest are three passes over what is at most a
-    /// chunk, so the second and third find it in the cache.
+    /// chunk, so the second and third find it in the cache. The digest goes to where the caller has it, and not through the result:
+    /// a fault that hides a failure does not make the digest of an earlier chunk pass for this one's.
     ///
     /// # Errors
-    /// [`TagMismatch`]: nothing was decrypted.
+    /// [`TagMismatch`]: nothing was decrypted, and `digest` is as it was.
     #[inline(never)]
     pub fn open_and_digest(
         &self,
@@ -50,9 +51,11 @@ impl GcmKey {
         aad: &[u8],
         data: &mut [u8],
         tag: &[u8; AES_GCM_TAG_BYTES],
-    ) -> Result<Digest, TagMismatch> {
+        digest: &mut Digest,
+    ) -> Result<(), TagMismatch> {
         self.open(nonce, aad, data, tag)?;
-        Ok(sha256(data))
+        *digest = sha256(data);
+        Ok(())
     }
 
     /// Encrypts `data` in place and returns its tag; `None` beyond 64 GiB, where nothing was encrypted. A
@@ -76,17 +79,22 @@ mod tests {
         let stored = data;
         assert_ne!(stored, plain);
 
+        let mut digest = [0x77; 32];
+        let mut open = |nonce: u8, aad: &[u8], data: &mut [u8], tag: &[u8; 16]| {
+            let opened = key.open_and_digest(&[nonce; 12], aad, data, tag, &mut digest);
+            (opened, digest)
+        };
         for wrong in 0..128 {
             let mut bad = tag;
             bad[wrong / 8] ^= 1 << (wrong % 8);
-            assert_eq!(key.open_and_digest(&[1; 12], b"aad", &mut data, &bad), Err(TagMismatch));
+            assert_eq!(open(1, b"aad", &mut data, &bad), (Err(TagMismatch), [0x77; 32]));
             assert_eq!(data, stored);
         }
-        assert_eq!(key.open_and_digest(&[2; 12], b"aad", &mut data, &tag), Err(TagMismatch));
-        assert_eq!(key.open_and_digest(&[1; 12], b"aae", &mut data, &tag), Err(TagMismatch));
+        assert_eq!(open(2, b"aad", &mut data, &tag).0, Err(TagMismatch));
+        assert_eq!(open(1, b"aae", &mut data, &tag).0, Err(TagMismatch));
         assert_eq!(data, stored);
 
-        assert_eq!(key.open_and_digest(&[1; 12], b"aad", &mut data, &tag), Ok(sha256(&plain)));
+        assert_eq!(open(1, b"aad", &mut data, &tag), (Ok(()), sha256(&plain)));
         assert_eq!(data, plain);
     }
 }

@@ -5,7 +5,9 @@ use crate::cose::UntrustedSigned;
 use crate::delegation::UntrustedDelegation;
 use crate::sealing::Sealing;
 use crate::table::{ENTRY_BYTES, Table};
-use crate::{Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opener, Part, cbor};
+use crate::{
+    Algorithm, Error, Grant, HEADER_BYTES, Header, Kind, Manifest, Opened, Opener, Part, Tally, cbor,
+};
 use boot_crypto::{Digest, Key, Sha256, equal, sha256};
 
 /// What an image must be to be taken: none of this comes from the image.
@@ -178,6 +180,14 @@ impl<'a> VerifiedImage<'a> {
     /// Returns the manifest with its signatures.
     pub(crate) const fn signed_manifest(&self) -> &'a [u8] {
         self.image.manifest
+    }
+
+    /// Judges once more what [`Opener::finish`] has judged.
+    ///
+    /// # Errors
+    /// A chunk was left out, opened twice, or let through by a fault.
+    pub fn accounts_for(&self, tally: &Tally) -> Result<Opened, Error> {
+        tally.judge(self.image.table, self.image.header.chunk_count)
     }
 
     /// Unwraps the data key of this copy with the key-encryption key of the place where it lies.
