@@ -99,7 +99,7 @@ fn look(
                 if let Some(before) = before {
                     // What is in memory now is what the second look has opened: it has to be what the first one saw.
                     if !before.confirms(&stage, memory.run).accepts() {
-                        return Err(FailCode::ChunkDigest);
+                        return Err(FailCode::LooksDiffer);
                     }
                     hand_over(otp, flash, memory, fuses, selection, timeline.record, &stage.record)?;
                 }

@@ -1,84 +1,50 @@
 //! The boot story of stage2: from the handoff to a kernel that can be entered.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use boot_crypto::{Key, kaslr_seed, rng_seed};
+use boot_crypto::{Digest, Key, Sha256, equal, kaslr_seed, rng_seed};
 use boot_info::record::{BootRecord, MAX_FRAME};
 use boot_info::{BootInfo, Evidence, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices};
 use lifecycle::Lifecycle;
 use memory_map::Region;
-use memory_map::qemu_virt::{BOARD, BOOT_LOG, DTB_ROOM, OS_SLOT_A, OS_SLOT_B};
+use memory_map::qemu_virt::{BOARD, BOOT_LOG, DTB_ROOM, OS_LOAD, OS_SLOT_A, OS_SLOT_B};
 use sealed_image::{Kind, Root};
 use store::{Slot, Slots};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::closing::Pending;
 use crate::device_tree::{FixUps, Hardware, fix_up};
-use crate::load::{Os, Trust, load};
+use crate::load::{LoadError, Loaded, Os, Trust, load};
 use crate::place;
 
 const OS_SLOTS: Slots = Slots::new(OS_SLOT_A, OS_SLOT_B);
 
-/// What the stage before handed over.
-pub struct Handoff {
+/// What the page of the handoff says, in a lifecycle in which this stage runs.
+struct Facts {
     info: BootInfo,
-    os_storage_key: Key,
-    rng_secret: Key,
-    evidence: Option<Evidence>,
     lifecycle: Lifecycle,
 }
 
-impl Handoff {
-    /// Takes the handoff, wipes the secrets' page, and begins the record with what stage0 did.
-    ///
-    /// # Errors
-    /// [`FailCode::BootInfoInvalid`] if either page is not what stage0 writes on this board, and
-    /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
-    pub fn take(boot_info: &[u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
-        let page = SecretPage::take(secrets).ok_or(FailCode::BootInfoInvalid)?;
-        let info = BootInfo::read(boot_info).map_err(|_| FailCode::BootInfoInvalid)?;
-        *record = BootRecord {
-            board: info.board,
-            lifecycle: info.lifecycle,
-            slot: info.slot,
-            fallback_code: info.fallback_code,
-            counter_hz: info.counter_hz,
-            images: info.images,
-            timestamps: info.timestamps,
-            ..BootRecord::default()
-        };
+impl Facts {
+    fn of(info: BootInfo) -> Result<Self, FailCode> {
         if !info.board.iter().copied().eq(BOARD.bytes().chain(core::iter::repeat(0)).take(info.board.len())) {
             return Err(FailCode::BootInfoInvalid);
         }
         match Lifecycle::from_word(info.lifecycle) {
             Some(lifecycle @ (Lifecycle::Production | Lifecycle::Development)) => {
-                let Secrets::Production { os_storage_key, rng_secret } = page.secrets else {
-                    return Err(FailCode::BootInfoInvalid);
-                };
-                Ok(Self { info, os_storage_key, rng_secret, evidence: page.evidence, lifecycle })
+                Ok(Self { info, lifecycle })
             }
             _ => Err(FailCode::LifecycleForbids),
         }
     }
 
-    /// Returns the timeline of this stage; its first step began where stage0's last one ended.
-    pub fn timeline<'a>(&self, record: &'a mut BootRecord, now: u64) -> Timeline<'a> {
-        let left = self.info.timestamps.as_slice().last().map_or(now, |stamp| stamp.end);
-        let mut timeline = Timeline::new(record, Stage::Stage2, left);
-        timeline.step(Step::Handoff, now);
-        timeline
-    }
-
-    /// Returns what there is to close, on the first boots after the fuses of closing were burned.
-    pub fn pending(&self) -> Option<Pending<'_>> {
-        self.evidence.as_ref().map(|evidence| Pending {
-            evidence,
-            chip_id: &self.info.chip_id,
-            roots: self.roots(),
-            refuse_test_keys: self.refuse_test_keys(),
-        })
+    /// Reads the page.
+    #[inline(never)]
+    fn read(page: &[u8]) -> Result<Self, FailCode> {
+        BootInfo::read(page).map_err(|_| FailCode::BootInfoInvalid).and_then(Self::of)
     }
 
     fn refuse_test_keys(&self) -> bool {
@@ -91,27 +57,136 @@ impl Handoff {
         let held = numbered.filter(|(digest, _)| **digest != [0; 32]);
         held.map(|(digest, slot)| Root { digest: *digest, revoked: slots.valid & (1 << slot) == 0 }).collect()
     }
+
+    fn trust(&self) -> Trust {
+        let (floors, refuse_test_keys) = (self.info.floors, self.refuse_test_keys());
+        Trust { roots: self.roots(), floors, refuse_test_keys }
+    }
+}
+
+/// What the stage before handed over.
+pub struct Handoff<'a> {
+    /// The page, which another look reads again.
+    page: &'a [u8],
+    facts: Facts,
+    os_storage_key: Key,
+    rng_secret: Key,
+    /// In memory of its own, with its digest: where a fault makes a handoff without evidence look like one that has some, nothing that
+    /// happens to lie there is sent.
+    evidence: Option<Box<Evidence>>,
+    evidence_digest: Digest,
+}
+
+/// Returns a digest of what evidence is about.
+#[inline(never)]
+fn digest_of(evidence: &Evidence) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(&evidence.fuse_facts);
+    hash.update(&evidence.install);
+    hash.finish()
+}
+
+/// Reads the page of the handoff, and begins the record with what stage0 did.
+#[inline(never)]
+fn begin(page: &[u8], record: &mut BootRecord) -> Result<Facts, FailCode> {
+    let info = BootInfo::read(page).map_err(|_| FailCode::BootInfoInvalid)?;
+    *record = BootRecord {
+        board: info.board,
+        lifecycle: info.lifecycle,
+        slot: info.slot,
+        fallback_code: info.fallback_code,
+        counter_hz: info.counter_hz,
+        images: info.images,
+        timestamps: info.timestamps,
+        ..BootRecord::default()
+    };
+    Facts::of(info)
+}
+
+impl<'a> Handoff<'a> {
+    /// Takes the handoff, wipes the secrets' page, and begins the record with what stage0 did.
+    ///
+    /// # Errors
+    /// [`FailCode::BootInfoInvalid`] if either page is not what stage0 writes on this board, and
+    /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
+    pub fn take(boot_info: &'a [u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
+        // The record goes out on the link: it is made before a secret is anywhere that a fault could take it from.
+        let facts = begin(boot_info, record);
+        let page = SecretPage::take(secrets);
+        let facts = facts?;
+        let SecretPage { secrets, evidence } = page.ok_or(FailCode::BootInfoInvalid)?;
+        let Secrets::Production { os_storage_key, rng_secret } = secrets else {
+            return Err(FailCode::BootInfoInvalid);
+        };
+        let evidence_digest = evidence.as_ref().map_or([0; 32], digest_of);
+        let evidence = evidence.map(Box::new);
+        Ok(Self { page: boot_info, facts, os_storage_key, rng_secret, evidence, evidence_digest })
+    }
+
+    /// Returns the timeline of this stage; its first step began where stage0's last one ended.
+    pub fn timeline<'r>(&self, record: &'r mut BootRecord, now: u64) -> Timeline<'r> {
+        let left = self.facts.info.timestamps.as_slice().last().map_or(now, |stamp| stamp.end);
+        let mut timeline = Timeline::new(record, Stage::Stage2, left);
+        timeline.step(Step::Handoff, now);
+        timeline
+    }
+
+    /// Returns what there is to close, on the first boots after the fuses of closing were burned.
+    pub fn pending(&self) -> Option<Pending<'_>> {
+        let vouched = |evidence: &&Evidence| equal(&digest_of(evidence), &self.evidence_digest).accepts();
+        self.evidence.as_deref().filter(vouched).map(|evidence| Pending {
+            evidence,
+            chip_id: &self.facts.info.chip_id,
+            roots: self.facts.roots(),
+            refuse_test_keys: self.facts.refuse_test_keys(),
+        })
+    }
 }
 
 /// Where to enter the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Address of the kernel's first byte, which is its entry.
+    /// Address of the kernel's first byte, which is its entry, as the first look found it.
     pub kernel: u64,
+    /// The same, as the second look found it.
+    pub confirmed: u64,
     /// Address of the device tree.
     pub device_tree: u64,
 }
 
+impl Launch {
+    /// Returns the address of the kernel's entry; `None` if the two looks found two.
+    pub fn entry(&self) -> Option<u64> {
+        let found = OS_LOAD.contains(self.kernel, 4) && self.kernel == self.confirmed;
+        // The second look names what is entered.
+        found.then(|| core::hint::black_box(self.confirmed))
+    }
+}
+
+/// The OS slots that were refused, in the order in which they are tried: what was wrong with which object, if with one.
+pub type Refused = [Option<(Option<Kind>, FailCode)>; 2];
+
+/// Says which OS slots were refused, and why.
+pub fn say_refused(refused: &Refused) {
+    for (slot, refusal) in Slot::TRIES.into_iter().zip(refused) {
+        if let Some((kind, code)) = refusal {
+            let about = kind.map_or("slot", Kind::name);
+            log::error!("OS slot {} refused: {about}: {code}", slot.name());
+        }
+    }
+}
+
 /// Loads the first OS slot that can be loaded and prepares its device tree.
 ///
-/// `memory` is DRAM that starts at `window`'s base. On success the devices are reset.
+/// `memory` is DRAM that starts at `window`'s base. On success the devices are reset. It says nothing: its keys are in memory, and a
+/// fault would make the console say them. `refused` is filled for who says it once the keys are forgotten.
 ///
 /// # Errors
-/// [`FailCode::EntropyMissing`], or [`FailCode::NoBootableOs`] after each slot's own code was logged. Nothing
-/// decrypted is left in `memory`.
+/// [`FailCode::EntropyMissing`], or [`FailCode::NoBootableOs`] if each slot was refused. Nothing decrypted is left in
+/// `memory`.
 #[expect(clippy::too_many_arguments, reason = "each is one thing that booting may touch")]
 pub fn boot(
-    handoff: Handoff,
+    handoff: Handoff<'_>,
     hardware: &Hardware,
     affinities: &[u64],
     devices: &mut impl DmaDevices,
@@ -121,18 +196,12 @@ pub fn boot(
     memory: &mut [u8],
     window: Region,
     timeline: &mut Timeline<'_>,
+    refused: &mut Refused,
 ) -> Result<Launch, FailCode> {
-    let storage_key = &handoff.os_storage_key;
-    let roots = handoff.roots();
-    let trust = Trust {
-        roots: &roots,
-        floors: &handoff.info.floors,
-        refuse_test_keys: handoff.refuse_test_keys(),
-        storage_key,
-    };
+    let (trust, storage_key) = (handoff.facts.trust(), &handoff.os_storage_key);
     let stage_images = timeline.record.images;
     let mut passed_over = None;
-    for slot in Slot::TRIES {
+    for (slot, refused) in Slot::TRIES.into_iter().zip(refused) {
         devices.start();
         let mut entropy = Zeroizing::new([0; 64]);
         if !devices.entropy(entropy.as_mut()) {
@@ -142,31 +211,38 @@ pub fn boot(
         timeline.record.os_slot = slot.number();
         timeline.step(Step::Setup, clock.now());
         let region = OS_SLOTS.region(slot);
-        let loaded = load(region, &trust, devices, cores, caches, clock, memory, window, timeline);
+        let loaded =
+            load(region, &trust, storage_key, devices, cores, caches, clock, memory, window, timeline);
         if loaded.is_err() {
             devices.stop();
         }
-        let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|os| {
+        let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|loaded| {
             let seeds = Seeds::new(&handoff.rng_secret, entropy.as_ref(), clock.now());
-            let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
+            let ready = confirmed(loaded, handoff.page, memory, window)
+                .map_err(|error| (error.kind(), error.code()))
+                .and_then(|(first, os)| {
+                    timeline.step(Step::VerifyObjects, clock.now());
+                    let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
+                    tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| (first, os))
+                });
             timeline.step(Step::DeviceTree, clock.now());
-            if tree.is_err() {
+            if ready.is_err() {
                 memory.zeroize();
                 caches.clean(memory);
             }
-            tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| os)
+            ready
         });
         match launch {
-            Ok(os) => {
+            Ok((kernel, os)) => {
                 timeline.record.os_fallback_code = passed_over.map_or(0, FailCode::number);
                 for image in os.images.as_slice() {
                     timeline.record.images.push(*image);
                 }
-                return Ok(Launch { kernel: os.kernel.base, device_tree: os.device_tree.base });
+                let (confirmed, device_tree) = (os.kernel.base, os.device_tree.base);
+                return Ok(Launch { kernel, confirmed, device_tree });
             }
             Err((kind, code)) => {
-                let about = kind.map_or("slot", Kind::name);
-                log::error!("OS slot {} refused: {about}: {code}", slot.name());
+                *refused = Some((kind, code));
                 timeline.record.images = stage_images;
                 passed_over = passed_over.or(Some(code));
             }
@@ -174,6 +250,18 @@ pub fn boot(
     }
     timeline.record.os_fallback_code = passed_over.map_or(0, FailCode::number);
     Err(FailCode::NoBootableOs)
+}
+
+/// Has a second look confirm what one look found. Returns where the kernel is by the first one, and all that the second one found.
+///
+/// The second look reads the page of the handoff again, and uses nothing that the first has computed, but to compare it.
+fn confirmed(loaded: Loaded, page: &[u8], memory: &mut [u8], window: Region) -> Result<(u64, Os), LoadError> {
+    let kernel = loaded.kernel();
+    if cfg!(feature = "control-one-look") {
+        return Ok((kernel, loaded.into_os()));
+    }
+    let facts = Facts::read(page).map_err(LoadError::Handoff)?;
+    Ok((kernel, loaded.confirm(&facts.trust(), memory, window)?))
 }
 
 /// What Linux gets for its random numbers: of this boot's entropy and of a secret of the device.

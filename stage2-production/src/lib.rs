@@ -7,6 +7,8 @@
 //! bundle names each by the digest of its manifest.
 //! *Who owns the machine's own device tree* can say how much memory and how many cores there are, within the bounds
 //! of the memory map, and nothing else ([`device_tree`]). Linux gets the signed tree and the signed command line.
+//! *Who disturbs the core* while it decides turns one decision round: each is taken twice, the second time from the page of the
+//! handoff on, and the two have to be one ([`load::Loaded::confirm`]).
 //! *Root in Linux* can call the monitor with anything: [`smccc`] and [`psci`] check every argument.
 //!
 //! A slot that fails is wiped from memory, its code is logged, and the other slot is tried.

@@ -4,19 +4,25 @@
 //! secure RAM, where they are verified, then the payloads, still encrypted, into DRAM. Then every DMA-capable
 //! device is reset, so that nothing can change the payloads any more. Then they are decrypted and checked where
 //! they lie. Storage is not read again.
+//!
+//! Then all that the decision rests on is looked at once more, from the page of the handoff on: one fault of the core while it
+//! decides turns one look round, and not both. Payloads are not hashed again: each chunk has passed its tag and its digest, and the
+//! second look judges once more whether what was computed accounts for all of them.
 
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use boot_crypto::Key;
+use boot_crypto::{Digest, Key, equal};
 use boot_info::{ImageRecord, List, MAX_IMAGES, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices, ReadError, Storage};
 use memory_map::Region;
 use memory_map::qemu_virt::BOARD;
-use sealed_image::{Bundle, Es256AndPs256, Kind, MAX_METADATA, Opened, Opener, Policy, Root, Tally};
-use sealed_image::{UntrustedImage, VerifiedImage};
+use sealed_image::{
+    Bundle, BundleObject, Es256AndPs256, Header, Kind, MAX_METADATA, Opened, Opener, Policy, Root, Tally,
+};
+use sealed_image::{UntrustedImage, VerifiedImage, plain_digest};
 use store::Cursor;
 use zeroize::Zeroize;
 
@@ -26,16 +32,14 @@ use crate::{open, place};
 /// Largest payload of a bundle in bytes: eight objects and a command line need about 2.5 KB.
 const MAX_BUNDLE: u64 = 16 * 1024;
 
-/// Who may sign what is loaded, and under which key it is sealed.
-pub struct Trust<'a> {
+/// Who may sign what is loaded.
+pub struct Trust {
     /// Owner roots, as fused.
-    pub roots: &'a [Root],
+    pub roots: Vec<Root>,
     /// Rollback floors by role number, as fused.
-    pub floors: &'a [u32; 8],
+    pub floors: [u32; 8],
     /// Whether published test keys are refused.
     pub refuse_test_keys: bool,
-    /// The key that the objects' data keys are wrapped under.
-    pub storage_key: &'a Key,
 }
 
 /// The operating system, loaded, verified and in place.
@@ -51,6 +55,33 @@ pub struct Os {
     pub initramfs: Option<Region>,
     /// What was loaded, the bundle first.
     pub images: List<ImageRecord, MAX_IMAGES>,
+}
+
+impl Os {
+    /// Returns a digest of all that is decided about it.
+    fn digest(&self) -> Digest {
+        let mut all = Vec::new();
+        for region in [Some(self.kernel), Some(self.device_tree), self.initramfs].into_iter().flatten() {
+            all.extend(region.base.to_le_bytes());
+            all.extend(region.size.to_le_bytes());
+        }
+        for image in self.images.as_slice() {
+            all.push(image.kind);
+            all.extend(image.measurement);
+            all.extend(image.plain_digest);
+        }
+        all.extend(self.command_line.as_bytes());
+        boot_crypto::sha256(&all)
+    }
+}
+
+/// An operating system that is loaded and that one look has found to be right, with all that this rests on.
+pub struct Loaded {
+    os: Os,
+    bundle_metadata: Vec<u8>,
+    bundle_payload: Vec<u8>,
+    objects_metadata: Vec<Vec<u8>>,
+    tallies: Vec<Tally>,
 }
 
 /// Why a slot cannot be loaded.
@@ -93,6 +124,10 @@ pub enum LoadError {
     },
     /// The kernel is not one that can be entered.
     Kernel(KernelImageError),
+    /// The page of the handoff is not what it was.
+    Handoff(FailCode),
+    /// A second look at what was found to be right found something else.
+    LooksDiffer,
 }
 
 impl LoadError {
@@ -109,6 +144,8 @@ impl LoadError {
             Self::Place { .. } => FailCode::LoadAddress,
             Self::Overlap { .. } => FailCode::LoadOverlap,
             Self::Kernel(error) => error.code(),
+            Self::Handoff(code) => *code,
+            Self::LooksDiffer => FailCode::LooksDiffer,
         }
     }
 
@@ -122,24 +159,43 @@ impl LoadError {
             | Self::Overlap { kind } => Some(*kind),
             Self::Bundle => Some(Kind::Bundle),
             Self::Kernel(_) => Some(Kind::Kernel),
-            Self::NoDisk | Self::Store(_) | Self::Read(_) => None,
+            Self::NoDisk | Self::Store(_) | Self::Read(_) | Self::Handoff(_) | Self::LooksDiffer => None,
         }
     }
 }
 
-/// An object whose metadata is verified, with the places of its payload.
+/// An object whose metadata is verified, with its place in memory.
 struct Object<'a> {
     image: VerifiedImage<'a>,
+    place: Region,
+}
+
+/// The payload of an object.
+struct Payload<'a> {
     opener: Opener<'a>,
     /// On the disk.
     stored: Region,
-    /// In memory.
-    place: Region,
     /// In memory, for the ciphertext of a compressed object.
     staged: Option<Region>,
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
+    /// Verifies the metadata of what a bundle names.
+    fn verify(
+        untrusted_metadata: &'a [u8],
+        named: &BundleObject<'_>,
+        trust: &Trust,
+        window: Region,
+    ) -> Result<Self, LoadError> {
+        let kind = named.kind;
+        let image = verify(untrusted_metadata, kind, trust)?;
+        if !equal(image.manifest_digest(), named.manifest_digest).accepts() {
+            return Err(LoadError::NotInBundle { kind });
+        }
+        let place = place::occupied(image.manifest(), window)?;
+        Ok(Self { image, place })
+    }
+
     fn kind(&self) -> Kind {
         self.image.manifest().kind
     }
@@ -166,14 +222,16 @@ fn record_of(image: &VerifiedImage<'_>) -> ImageRecord {
     }
 }
 
-/// Loads the slot at `slot` on the disk into `memory`, which starts at `window`'s base. Resets the devices.
+/// Loads the slot at `slot` on the disk into `memory`, which starts at `window`'s base; the objects' data keys are wrapped under
+/// `storage_key`. Resets the devices.
 ///
 /// # Errors
 /// A [`LoadError`]; `memory` then holds nothing decrypted.
 #[expect(clippy::too_many_arguments, reason = "each is one thing that loading may touch")]
 pub fn load(
     slot: Region,
-    trust: &Trust<'_>,
+    trust: &Trust,
+    storage_key: &Key,
     devices: &mut impl DmaDevices,
     cores: &mut impl Cores,
     caches: &impl Coherency,
@@ -181,46 +239,49 @@ pub fn load(
     memory: &mut [u8],
     window: Region,
     timeline: &mut Timeline<'_>,
-) -> Result<Os, LoadError> {
+) -> Result<Loaded, LoadError> {
     let disk = devices.disk().ok_or(LoadError::NoDisk)?;
     let mut cursor = Cursor::new(slot);
     let mut bundle_metadata = vec![0; MAX_METADATA as usize];
-    let (bundle_image, bundle_payload) = read_bundle(disk, &mut cursor, trust, &mut bundle_metadata)?;
-    let bundle =
-        Bundle::parse(&bundle_payload).map_err(|error| LoadError::Image { kind: Kind::Bundle, error })?;
-    if bundle.rollback_index != bundle_image.manifest().rollback_index {
-        return Err(LoadError::Bundle);
-    }
+    let (bundle_image, bundle_payload) =
+        read_bundle(disk, &mut cursor, trust, storage_key, &mut bundle_metadata)?;
+    let bundle = parse_bundle(&bundle_payload, &bundle_image)?;
 
-    let mut metadata = vec![vec![0; MAX_METADATA as usize]; bundle.objects().count()];
-    let mut objects = Vec::with_capacity(metadata.len());
-    for (named, buffer) in bundle.objects().zip(&mut metadata) {
+    let mut objects_metadata = vec![vec![0; MAX_METADATA as usize]; bundle.objects().count()];
+    let mut objects = Vec::with_capacity(objects_metadata.len());
+    let mut payloads = Vec::with_capacity(objects_metadata.len());
+    for (named, buffer) in bundle.objects().zip(&mut objects_metadata) {
         let stored = cursor.read_next(disk, buffer).map_err(LoadError::Store)?;
-        let kind = named.kind;
-        let image = verify(stored.untrusted_metadata, kind, trust)?;
-        if !boot_crypto::equal(image.manifest_digest(), named.manifest_digest).accepts() {
-            return Err(LoadError::NotInBundle { kind });
-        }
-        let opener = image.unwrap_key(trust.storage_key).map_err(|error| LoadError::Image { kind, error })?;
-        let place = place::occupied(image.manifest(), window)?;
-        objects.push(Object { image, opener, stored: stored.payload, place, staged: None });
+        let object = Object::verify(stored.untrusted_metadata, &named, trust, window)?;
+        let opener = object
+            .image
+            .unwrap_key(storage_key)
+            .map_err(|error| LoadError::Image { kind: named.kind, error })?;
+        objects.push(object);
+        payloads.push(Payload { opener, stored: stored.payload, staged: None });
     }
-    let free = stage_compressed(&mut objects, window)?;
+    let free = stage_compressed(&objects, &mut payloads, window)?;
     let mut places: Vec<_> = objects.iter().map(|object| (object.kind(), object.place)).collect();
     places.extend((free.size > 0).then_some((Kind::Bundle, free)));
     place::refuse_overlap(&places)?;
     timeline.step(Step::VerifyObjects, clock.now());
 
-    for object in &objects {
-        let into = object.staged.unwrap_or(object.payload());
+    for (object, payload) in objects.iter().zip(&payloads) {
+        let into = payload.staged.unwrap_or(object.payload());
         let bytes = place::slice(memory, window, into, object.kind())?;
-        disk.read(object.stored.base, bytes).map_err(LoadError::Read)?;
+        disk.read(payload.stored.base, bytes).map_err(LoadError::Read)?;
     }
     devices.stop();
     timeline.step(Step::ReadObjects, clock.now());
 
-    let opened = open_objects(&objects, cores, caches, memory, window)
-        .and_then(|evidence| os(&objects, &evidence, &bundle, &bundle_image, memory, window));
+    let mut tallies = vec![Tally::default(); objects.len()];
+    let opened =
+        open_objects(&objects, &payloads, &mut tallies, cores, caches, memory, window).and_then(|evidence| {
+            if evidence.len() != objects.len() {
+                return Err(LoadError::Bundle);
+            }
+            describe(&objects, &bundle, &bundle_image, memory, window)
+        });
     if opened.is_err() {
         for object in &objects {
             let place = place::slice(memory, window, object.place, object.kind())?;
@@ -232,13 +293,67 @@ pub fn load(
     staging.zeroize();
     caches.clean(staging);
     timeline.step(Step::OpenObjects, clock.now());
-    opened
+    let os = opened?;
+    drop((payloads, objects));
+    Ok(Loaded { os, bundle_metadata, bundle_payload, objects_metadata, tallies })
+}
+
+impl Loaded {
+    /// Returns where the kernel lies.
+    pub const fn kernel(&self) -> u64 {
+        self.os.kernel.base
+    }
+
+    /// Returns what one look has found to be right.
+    pub fn into_os(self) -> Os {
+        self.os
+    }
+
+    /// Looks once more at what the decision rests on, with a trust that was read once more, and returns the system if it is the same.
+    ///
+    /// # Errors
+    /// A [`LoadError`]. `memory` is as it was, and is to be wiped.
+    #[inline(never)]
+    pub fn confirm(&self, trust: &Trust, memory: &mut [u8], window: Region) -> Result<Os, LoadError> {
+        let bundle_image = verify(metadata_of(&self.bundle_metadata)?, Kind::Bundle, trust)?;
+        let manifest = bundle_image.manifest();
+        let payload = plain_digest(&self.bundle_payload, manifest.chunk_size);
+        if !equal(&payload, manifest.plain_digest).accepts() {
+            return Err(LoadError::LooksDiffer);
+        }
+        let bundle = parse_bundle(&self.bundle_payload, &bundle_image)?;
+        let mut objects = Vec::with_capacity(self.objects_metadata.len());
+        for ((named, metadata), tally) in bundle.objects().zip(&self.objects_metadata).zip(&self.tallies) {
+            let object = Object::verify(metadata_of(metadata)?, &named, trust, window)?;
+            let kind = object.kind();
+            let _whole: Opened =
+                object.image.accounts_for(tally).map_err(|error| LoadError::Image { kind, error })?;
+            objects.push(object);
+        }
+        let os = describe(&objects, &bundle, &bundle_image, memory, window)?;
+        if !equal(&os.digest(), &self.os.digest()).accepts() {
+            return Err(LoadError::LooksDiffer);
+        }
+        Ok(os)
+    }
+}
+
+/// Returns the metadata in a buffer that it was read into.
+fn metadata_of(buffer: &[u8]) -> Result<&[u8], LoadError> {
+    let header = Header::parse(buffer).ok();
+    header.and_then(|header| buffer.get(..header.metadata_len() as usize)).ok_or(LoadError::LooksDiffer)
+}
+
+/// Parses the payload of a bundle that is verified.
+fn parse_bundle<'a>(payload: &'a [u8], image: &VerifiedImage<'_>) -> Result<Bundle<'a>, LoadError> {
+    let bundle = Bundle::parse(payload).map_err(|error| LoadError::Image { kind: Kind::Bundle, error })?;
+    if bundle.rollback_index == image.manifest().rollback_index { Ok(bundle) } else { Err(LoadError::Bundle) }
 }
 
 fn verify<'a>(
     untrusted_metadata: &'a [u8],
     kind: Kind,
-    trust: &Trust<'_>,
+    trust: &Trust,
 ) -> Result<VerifiedImage<'a>, LoadError> {
     let refused = |error| LoadError::Image { kind, error };
     // A kind without a role is reserved: the verifier refuses it, whatever the floor.
@@ -246,7 +361,7 @@ fn verify<'a>(
     let policy = Policy {
         board: BOARD,
         kind,
-        roots: trust.roots,
+        roots: &trust.roots,
         rollback_floor: trust.floors.get(role).copied().unwrap_or(u32::MAX),
         refuse_test_keys: trust.refuse_test_keys,
     };
@@ -259,14 +374,15 @@ fn verify<'a>(
 fn read_bundle<'a>(
     disk: &mut impl Storage,
     cursor: &mut Cursor,
-    trust: &Trust<'_>,
+    trust: &Trust,
+    storage_key: &Key,
     metadata: &'a mut [u8],
 ) -> Result<(VerifiedImage<'a>, Vec<u8>), LoadError> {
     let stored = cursor.read_next(disk, metadata).map_err(LoadError::Store)?;
     let at = stored.payload.base;
     let image = verify(stored.untrusted_metadata, Kind::Bundle, trust)?;
     let refused = |error| LoadError::Image { kind: Kind::Bundle, error };
-    let opener = image.unwrap_key(trust.storage_key).map_err(refused)?;
+    let opener = image.unwrap_key(storage_key).map_err(refused)?;
     let size = image.manifest().plain_size;
     if size > MAX_BUNDLE || !opener.in_place() {
         return Err(LoadError::Bundle);
@@ -285,56 +401,59 @@ fn read_bundle<'a>(
 }
 
 /// Gives each compressed object a place for its ciphertext at the end of the window, and returns all of it.
-fn stage_compressed(objects: &mut [Object<'_>], window: Region) -> Result<Region, LoadError> {
+fn stage_compressed(
+    objects: &[Object<'_>],
+    payloads: &mut [Payload<'_>],
+    window: Region,
+) -> Result<Region, LoadError> {
     let mut base = window.end();
-    for object in objects.iter_mut().filter(|object| !object.opener.in_place()) {
-        let size = object.stored.size;
+    let compressed = objects.iter().zip(payloads).filter(|(_, payload)| !payload.opener.in_place());
+    for (object, payload) in compressed {
+        let size = payload.stored.size;
         base = base.checked_sub(size).ok_or(LoadError::Place { kind: object.kind() })?;
         if base < window.base {
             return Err(LoadError::Place { kind: object.kind() });
         }
-        object.staged = Some(Region::new(base, size));
+        payload.staged = Some(Region::new(base, size));
     }
     Ok(Region::new(base, window.end() - base))
 }
 
 fn open_objects(
     objects: &[Object<'_>],
+    payloads: &[Payload<'_>],
+    tallies: &mut [Tally],
     cores: &mut impl Cores,
     caches: &impl Coherency,
     memory: &mut [u8],
     window: Region,
 ) -> Result<Vec<Opened>, LoadError> {
     let mut evidence = Vec::with_capacity(objects.len());
-    for object in objects {
+    for ((object, Payload { opener, staged, .. }), tally) in objects.iter().zip(payloads).zip(tallies) {
         let kind = object.kind();
         let error = LoadError::Place { kind };
         // Staged ciphertext lies behind every object, so that one cut separates the two.
-        let cut = object.staged.map_or(window.end(), |staged| staged.base) - window.base;
+        let cut = staged.map_or(window.end(), |staged| staged.base) - window.base;
         let (front, back) = memory.split_at_mut_checked(cut as usize).ok_or(error)?;
-        let staged = match object.staged {
+        let staged = match staged {
             None => None,
             Some(staged) => Some(back.get_mut(..staged.size as usize).ok_or(LoadError::Place { kind })?),
         };
         let payload = place::slice(front, window, object.payload(), kind)?;
-        let opened = open::open(cores, caches, &object.opener, payload, staged);
+        let opened = open::open(cores, caches, opener, payload, staged, tally);
         evidence.push(opened.map_err(|error| LoadError::Image { kind, error })?);
     }
     Ok(evidence)
 }
 
-/// Describes what was loaded, given the evidence that every byte of every object is verified.
-fn os(
+/// Describes what was loaded.
+fn describe(
     objects: &[Object<'_>],
-    evidence: &[Opened],
     bundle: &Bundle<'_>,
     bundle_image: &VerifiedImage<'_>,
     memory: &mut [u8],
     window: Region,
 ) -> Result<Os, LoadError> {
-    if evidence.len() != objects.len() {
-        return Err(LoadError::Bundle);
-    }
     let find = |kind| objects.iter().find(|object| object.kind() == kind);
     let kernel = find(Kind::Kernel).ok_or(LoadError::Missing { kind: Kind::Kernel })?;
     let device_tree = find(Kind::DeviceTree).ok_or(LoadError::Missing { kind: Kind::DeviceTree })?;

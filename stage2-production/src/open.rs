@@ -17,7 +17,7 @@ struct Job<'a> {
 }
 
 /// Opens every chunk of an object into `place`, which has the size of the payload. `staged` holds the ciphertext of
-/// a compressed object; that of a plain one is in `place` already.
+/// a compressed object; that of a plain one is in `place` already. What was opened is added up in `tally`, for a second look.
 ///
 /// # Errors
 /// The first error that a core met; `place` then holds a mixture that must be wiped.
@@ -27,9 +27,11 @@ pub(crate) fn open(
     opener: &Opener<'_>,
     place: &mut [u8],
     staged: Option<&mut [u8]>,
+    tally: &mut Tally,
 ) -> Result<Opened, Error> {
     let jobs = Mutex::new(jobs(opener, place, staged).into_iter());
-    let outcome = Mutex::new(Ok(Tally::default()));
+    let outcome = Mutex::new(Ok(()));
+    let all = Mutex::new(tally);
     cores.run(&|_| {
         let mut tally = Tally::default();
         while outcome.lock().is_ok() {
@@ -46,11 +48,9 @@ pub(crate) fn open(
                 Err(error) => *outcome.lock() = Err(error),
             }
         }
-        if let Ok(all) = outcome.lock().as_mut() {
-            all.add(&tally);
-        }
+        all.lock().add(&tally);
     });
-    outcome.into_inner().and_then(|tally| opener.finish(&tally))
+    outcome.into_inner().and_then(|()| opener.finish(all.into_inner()))
 }
 
 /// Cuts the memory into one job for each chunk. Lengths that do not fit end the list early, and `finish` then

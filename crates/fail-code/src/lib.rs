@@ -308,6 +308,9 @@ codes! {
         902 OutOfMemory "out-of-memory"
             "a stage ran out of its own working memory"
             "The release is larger than this board's stages are built for: see the memory map in docs/.";
+        903 LooksDiffer "looks-differ"
+            "two looks at the same image differ"
+            "The flash reads differently each time, or somebody disturbs the device while it decides: see the threat model.";
     }
     "factory" "host" => {
 

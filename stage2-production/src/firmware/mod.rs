@@ -16,7 +16,7 @@ use fail_code::FailCode;
 use hal::{Clock, Console, Cores, DmaDevices};
 use lifecycle::burn::is_hidden;
 use memory_map::qemu_virt::{BOOT_INFO, OS_LOAD};
-use stage2_production::boot::{Handoff, Launch, boot, frame};
+use stage2_production::boot::{Handoff, Launch, Refused, boot, frame, say_refused};
 use stage2_production::closing::{Error, may_not_be_burned, settle};
 use stage2_production::device_tree::parse_hardware;
 
@@ -34,37 +34,16 @@ fn main(handoff_at: u64) -> ! {
         el3::fatal(FailCode::BootInfoInvalid.number());
     }
     let Some(board) = ram::Board::take() else { el3::fatal(FailCode::Panic.number()) };
-    let ram::Board { console, mut link, boot_info, secrets, untrusted_dtb, os_load, boot_log, mut devices } =
+    let ram::Board { console, mut link, boot_info, secrets, untrusted_dtb, os_load, boot_log, devices } =
         board;
     logger::start(console);
     let mut record = BootRecord::default();
-    let started = Counter.now();
-
-    let outcome = Handoff::take(boot_info, secrets, &mut record).and_then(|handoff| {
-        devices.stop();
-        let hardware = parse_hardware(untrusted_dtb).map_err(|error| error.code())?;
-        let mut team = ram::gather_cores(hardware.cores);
-        let affinities = ram::affinities(team.count());
-        let mut timeline = handoff.timeline(&mut record, started);
-        close(&handoff, &mut team, &mut link, &mut devices, &mut timeline);
-        let launch = boot(
-            handoff,
-            &hardware,
-            &affinities,
-            &mut devices,
-            &mut team,
-            &Caches,
-            &Counter,
-            os_load,
-            OS_LOAD,
-            &mut timeline,
-        )?;
-        monitor::install(&affinities, hardware.memory);
-        timeline.record.cores = team.count() as u8;
-        timeline.step(Step::SecurityState, Counter.now());
-        team.dismiss();
-        Ok(launch)
-    });
+    let mut refused = Refused::default();
+    let memory = Memory { boot_info, secrets, untrusted_dtb, os_load };
+    let outcome = decide(memory, devices, &mut link, &mut record, &mut refused);
+    // Whatever of the keys is left on the stack is gone before anything is said.
+    el3::cores::forget();
+    say_refused(&refused);
     let mut buffer = [0; MAX_FRAME];
     match outcome {
         Ok(launch) => {
@@ -79,9 +58,54 @@ fn main(handoff_at: u64) -> ! {
     }
 }
 
+/// What the decision is made from and loads.
+struct Memory {
+    boot_info: &'static mut [u8],
+    secrets: &'static mut [u8],
+    untrusted_dtb: &'static [u8],
+    os_load: &'static mut [u8],
+}
+
+/// Decides what boots, and loads it. The keys are in its own frame, which the caller wipes.
+#[inline(never)]
+fn decide(
+    memory: Memory,
+    mut devices: ram::Devices,
+    link: &mut Uart,
+    record: &mut BootRecord,
+    refused: &mut Refused,
+) -> Result<Launch, FailCode> {
+    let started = Counter.now();
+    let handoff = Handoff::take(memory.boot_info, memory.secrets, record)?;
+    devices.stop();
+    let hardware = parse_hardware(memory.untrusted_dtb).map_err(|error| error.code())?;
+    let mut team = ram::gather_cores(hardware.cores);
+    let affinities = ram::affinities(team.count());
+    let mut timeline = handoff.timeline(record, started);
+    close(&handoff, &mut team, link, &mut devices, &mut timeline);
+    let launch = boot(
+        handoff,
+        &hardware,
+        &affinities,
+        &mut devices,
+        &mut team,
+        &Caches,
+        &Counter,
+        memory.os_load,
+        OS_LOAD,
+        &mut timeline,
+        refused,
+    )?;
+    monitor::install(&affinities, hardware.memory);
+    timeline.record.cores = team.count() as u8;
+    timeline.step(Step::SecurityState, Counter.now());
+    team.dismiss();
+    Ok(launch)
+}
+
 /// Ends provisioning, on the first boots that a device does on its own. One that cannot end it boots all the same.
 fn close(
-    handoff: &Handoff,
+    handoff: &Handoff<'_>,
     team: &mut Team,
     link: &mut Uart,
     devices: &mut ram::Devices,
@@ -100,8 +124,9 @@ fn close(
 
 /// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
 fn enter(launch: Launch) -> ! {
+    let Some(entry) = launch.entry() else { el3::fatal(FailCode::LooksDiffer.number()) };
     ENTERED.store(true, Ordering::Release);
-    el3::monitor::enter(0, Start { entry: launch.kernel, argument: launch.device_tree })
+    el3::monitor::enter(0, Start { entry, argument: launch.device_tree })
 }
 
 fn refuse(link: &mut impl Console, record: &mut BootRecord, code: FailCode) -> ! {

@@ -3,15 +3,16 @@
 use crate::release::{WINDOW, fused_root, storage_key};
 use boot_crypto::Key;
 use boot_info::record::BootRecord;
-use boot_info::{BootInfo, List, RootSlots, SecretPage, Secrets, Step};
+use boot_info::{BootInfo, List, RootSlots, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices, Entropy as _, ReadError, Storage};
 use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::{BOARD, DRAM_BASE, DRAM_MIN, OS_SLOT_A, OS_SLOT_B};
 use sim::{Disk, Fault, Power, Source};
-use stage2_production::boot::{Handoff, Launch, boot};
+use stage2_production::boot::{Handoff, Launch, Refused, boot};
 use stage2_production::device_tree::Hardware;
+use stage2_production::load::{Loaded, Trust, load};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -188,9 +189,8 @@ impl Device {
         (info, secrets)
     }
 
-    /// Boots.
-    pub(crate) fn boot(self) -> Booted {
-        let (info, mut secrets) = self.pages();
+    /// Puts the hardware together, with the devices off.
+    fn hardware(self) -> (Devices, TwoCores) {
         let mut content = vec![0; OS_SLOT_B.end() as usize];
         for (slot, bytes) in [OS_SLOT_A, OS_SLOT_B].iter().zip(&self.slots) {
             content[slot.base as usize..][..bytes.len()].copy_from_slice(bytes);
@@ -198,12 +198,39 @@ impl Device {
         let medium = Medium { disk: Disk::new(content, &Power::new()), fails: self.fails, reads: Vec::new() };
         let running = Arc::new(AtomicBool::new(false));
         let medium = self.has_disk.then_some(medium);
-        let mut devices = Devices { medium, entropy: self.entropy, running: running.clone() };
-        let mut cores = TwoCores { running, runs: 0 };
+        (Devices { medium, entropy: self.entropy, running: running.clone() }, TwoCores { running, runs: 0 })
+    }
+
+    /// Loads slot A, which has to be right, and returns it with the memory that it lies in.
+    pub(crate) fn load(self, trust: &Trust) -> (Loaded, Vec<u8>) {
+        let (mut devices, mut cores) = self.hardware();
+        let (mut record, mut memory) = (BootRecord::default(), vec![0; WINDOW.size as usize]);
+        let mut timeline = Timeline::new(&mut record, Stage::Stage2, 0);
+        devices.start();
+        let loaded = load(
+            OS_SLOT_A,
+            trust,
+            &storage_key(),
+            &mut devices,
+            &mut cores,
+            &Caches::default(),
+            &Ticks(Cell::new(0)),
+            &mut memory,
+            WINDOW,
+            &mut timeline,
+        );
+        (loaded.unwrap_or_else(|error| panic!("{error:?}")), memory)
+    }
+
+    /// Boots.
+    pub(crate) fn boot(self) -> Booted {
+        let (info, mut secrets) = self.pages();
+        let (mut devices, mut cores) = self.hardware();
         let (caches, clock) = (Caches::default(), Ticks(Cell::new(0)));
         let hardware = Hardware { memory: Region::new(DRAM_BASE, DRAM_MIN), cores: 2 };
         let (mut record, mut memory) = (BootRecord::default(), vec![0; WINDOW.size as usize]);
 
+        let mut refused = Refused::default();
         let handoff = Handoff::take(&info, &mut secrets, &mut record).unwrap();
         assert!(secrets.iter().all(|byte| *byte == 0), "the secrets are wiped where they were handed over");
         assert!(handoff.pending().is_none());
@@ -219,8 +246,11 @@ impl Device {
             &mut memory,
             WINDOW,
             &mut timeline,
+            &mut refused,
         );
         assert!(!devices.running.load(Ordering::SeqCst) || outcome.is_err(), "no device runs on");
+        let codes: Vec<_> = refused.iter().flatten().map(|(_, code)| code.number()).collect();
+        assert_eq!(codes.first().copied().unwrap_or_default(), record.os_fallback_code, "{codes:?}");
         Booted {
             outcome,
             record,

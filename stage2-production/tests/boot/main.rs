@@ -2,6 +2,7 @@
 //! with which code, and what is left in memory then.
 
 mod device;
+mod looks;
 mod release;
 
 use boot_info::record::BootRecord;
@@ -33,7 +34,10 @@ fn altered(release: &Release, image: usize) -> Vec<u8> {
 /// Asserts that the device entered the right kernel from a slot: 0 A, 1 B.
 #[track_caller]
 fn assert_boots(booted: &Booted, slot: u8) {
-    assert_eq!(booted.outcome, Ok(Launch { kernel: KERNEL_LOAD, device_tree: TREE_LOAD }));
+    assert_eq!(
+        booted.outcome,
+        Ok(Launch { kernel: KERNEL_LOAD, confirmed: KERNEL_LOAD, device_tree: TREE_LOAD })
+    );
     assert_eq!(booted.record.os_slot, slot);
     assert!(booted.at(KERNEL_LOAD).starts_with(&kernel()));
     assert!(booted.at(INITRAMFS_LOAD).starts_with(PLAIN));
@@ -77,6 +81,7 @@ fn the_first_slot_is_loaded_and_its_device_tree_filled_in() {
             Step::VerifyObjects,
             Step::ReadObjects,
             Step::OpenObjects,
+            Step::VerifyObjects,
             Step::DeviceTree
         ]
     );
