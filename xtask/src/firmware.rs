@@ -116,7 +116,9 @@ pub fn panic_control() -> Result<()> {
 /// # Errors
 /// If one does not compile.
 pub fn fault_controls() -> Result<()> {
-    linked(STAGE0, &["--features", ONE_LOOK_FEATURE], &[&roomy()], "stage0-control-one-look")?;
+    let features = ["--features", ONE_LOOK_FEATURE];
+    linked(STAGE0, &features, &[&roomy()], "stage0-control-one-look")?;
+    linked(STAGE2, &features, &[], "stage2-control-one-look")?;
     Ok(())
 }
 

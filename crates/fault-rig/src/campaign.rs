@@ -16,10 +16,8 @@ use crate::register::Register;
 const SLACK: u64 = 5_000;
 /// How many basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
 const NEAR: [usize; 2] = [24, 8];
-/// How many decisions there may be in a scene.
-const ROWS: usize = 3;
 
-/// A bad image, and what to watch while a stage looks at it.
+/// A bad image, alone or beside a good one, and what to watch while a stage looks at it.
 pub struct Scene<'a> {
     /// What is bad.
     pub name: String,
@@ -41,6 +39,8 @@ pub struct Scene<'a> {
     pub pure: u64,
     /// The loops of cryptography: functions whose instructions are sampled.
     pub loops: &'a [Range<u64>],
+    /// Says why a run that left the stage's own code must not have, at this address; `None` where it boots what it may.
+    pub left: &'a (dyn Fn(&Machine, u64) -> Option<String> + Sync),
     /// Says what a run has given away, where it has.
     pub leaked: &'a (dyn Fn(&Machine) -> Option<String> + Sync),
 }
@@ -59,11 +59,15 @@ pub struct Share {
     pub skipped: usize,
     /// Whether it is skipped both the first and the last time that it runs there, or one of the two times.
     pub both_ends: bool,
+    /// At how many places a scene is decided at most.
+    pub places: usize,
     /// Of the flipped bits, one in so many: outside the loops the first and the last time that an instruction runs in each
     /// scene.
     pub bits: u64,
     /// The same where the scene is decided.
     pub bits_near: u64,
+    /// Of the scenes, how many have faults in the loops.
+    pub looped_scenes: usize,
     /// Of the instructions in the loops, one in so many of each scene, at one of the times that it runs: skipped, inverted,
     /// and with the same share of flipped bits.
     pub loops: u64,
@@ -143,6 +147,7 @@ struct State {
 
 /// The run without a fault.
 struct Reference {
+    end: End,
     results: Arc<Results>,
     written: Vec<Region>,
     trace: Vec<u64>,
@@ -189,19 +194,22 @@ struct Occurrences {
 /// Runs the faults in all scenes, on two threads.
 ///
 /// # Panics
-/// If a run without a fault does not end in a refusal.
+/// If a run without a fault does what it must not.
 pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
-    let plain = on_two_threads(scenes, |_, scene| scene.reference(Arc::default(), scene.good_boot()));
+    let known = on_two_threads(scenes, |_, scene| scene.reference(scene.learn(), scene.good_boot()));
     let mut owners = Owners::new();
-    for (number, (scene, plain)) in scenes.iter().zip(&plain).enumerate() {
-        for address in scene.executed(plain, share, false).into_keys() {
+    for (number, (scene, known)) in scenes.iter().zip(&known).enumerate() {
+        for address in scene.executed(known, share, false).into_keys() {
             owners.entry(address).or_default().push(number);
         }
     }
     let tallies = on_two_threads(scenes, |number, scene| {
-        let known = scene.reference(Arc::new(scene.learn(&plain[number])), plain[number].good.clone());
-        let mut tally = scene.inject_all(&known, &scene.points(&known, share, &owners, number), share);
-        tally.add(scene.inject_all(&plain[number], &scene.points_in_loops(&plain[number], share), share));
+        let known = &known[number];
+        let mut tally = scene.inject_all(known, &scene.points(known, share, &owners, number), share);
+        if number < share.looped_scenes {
+            let computing = scene.reference(Results::new(), known.good.clone());
+            tally.add(scene.inject_all(&computing, &scene.points_in_loops(&computing, share), share));
+        }
         tally
     });
     let mut total = Tally::default();
@@ -242,8 +250,8 @@ impl Scene<'_> {
     }
 
     /// Returns what the pure function makes of its inputs in the run without a fault.
-    fn learn(&self, reference: &Reference) -> Results {
-        let mut machine = self.machine(reference);
+    fn learn(&self) -> Results {
+        let mut machine = (self.make)();
         let mut results = Results::new();
         while machine.run(u64::MAX, u64::MAX, &[self.pure]) == End::Mark(self.pure) {
             let (inputs, result) = machine.learn();
@@ -252,13 +260,21 @@ impl Scene<'_> {
         results
     }
 
-    fn reference(&self, results: Arc<Results>, good: Good) -> Reference {
+    fn reference(&self, results: Results, good: Good) -> Reference {
+        let results = Arc::new(results);
         let mut machine = (self.make)();
         assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
         let first = machine.events();
-        self.ram.iter().for_each(|ram| machine.note_writes(*ram));
-        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Stopped, "{}: it has to be refused", self.name);
+        machine.note_writes(self.ram);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        let wrong = match end {
+            End::Stopped => None,
+            End::Outside(address) => (self.left)(&machine, address),
+            end => Some(format!("{end:?}")),
+        };
+        assert_eq!(wrong, None, "{}: without a fault", self.name);
         let mut reference = Reference {
+            end,
             results,
             written: machine.written(),
             trace: Vec::new(),
@@ -271,7 +287,7 @@ impl Scene<'_> {
         };
         let mut machine = self.machine(&reference);
         machine.trace();
-        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Stopped, "it ends the same way twice");
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), end, "it ends the same way twice");
         reference.trace = machine.traced();
         let mut machine = self.machine(&reference);
         let mut seen = u64::MAX;
@@ -288,7 +304,7 @@ impl Scene<'_> {
                     reference.passed.push(passed);
                 }
                 end => {
-                    assert_eq!(end, End::Stopped, "it ends the same way twice");
+                    assert_eq!(end, reference.end, "it ends the same way twice");
                     let said = (machine.devices().console.clone(), machine.devices().link.clone());
                     assert_eq!(said, reference.said, "it says the same twice");
                     (reference.events, reference.path) = (machine.events(), machine.path());
@@ -328,11 +344,11 @@ impl Scene<'_> {
     }
 
     /// Returns the events near those that are none of the good image's boot: near the first ones of each row of them, since what
-    /// differs first need not be what decides.
+    /// differs first need not be what decides. Where another image boots at last, the last ones belong to them.
     ///
     /// # Panics
     /// If there are none.
-    fn near(&self, reference: &Reference) -> Vec<Range<u64>> {
+    fn near(&self, reference: &Reference, share: Share) -> Vec<Range<u64>> {
         let events = (reference.first..).zip(reference.trace.iter().copied());
         let own: Vec<(u64, u64)> = events.filter(|(_, block)| !self.is_looped(*block)).collect();
         let event = |at: usize| own[at.min(own.len() - 1)].0;
@@ -342,12 +358,15 @@ impl Scene<'_> {
             if reference.good.blocks.contains(block) {
                 continue;
             }
-            if (at >= behind || near.is_empty()) && near.len() < ROWS {
+            if (at >= behind || near.is_empty()) && near.len() < share.places {
                 near.push(event(at.saturating_sub(before))..event(at + after));
             }
             behind = at + before;
         }
         assert!(!near.is_empty(), "{}: the good image takes the same way", self.name);
+        if matches!(reference.end, End::Outside(_)) {
+            near.push(event(own.len().saturating_sub(before))..own[own.len() - 1].0 + 1);
+        }
         near
     }
 
@@ -378,7 +397,7 @@ impl Scene<'_> {
     /// Chooses where to inject faults outside the loops: where the scene is decided, and at the first and at the last time that
     /// an instruction runs.
     fn points(&self, reference: &Reference, share: Share, owners: &Owners, number: usize) -> Vec<Point> {
-        let near = self.near(reference);
+        let near = self.near(reference, share);
         let mut points: Vec<Point> = near
             .iter()
             .flat_map(Range::clone)
@@ -428,18 +447,19 @@ impl Scene<'_> {
         let mut tally = Tally::default();
         for point in points {
             let mut random = Random(share.seed ^ (point.event << 8 | point.into));
-            assert_eq!(machine.run(point.event, u64::MAX, &[]), End::Event);
-            let block = machine.save();
-            let pc = machine.pc() + 4 * point.into;
+            let pc = reference.trace[(point.event - reference.first) as usize] + 4 * point.into;
             let wanted = |fault: &Fault| match fault {
                 Fault::Skip(_) => point.skip,
                 Fault::Invert => point.invert,
                 Fault::Opcode(_) | Fault::Register(..) => random.one_in(point.bits),
             };
-            let faults: Vec<Fault> = Fault::all(machine.instruction(pc)).into_iter().filter(wanted).collect();
+            let Some(instruction) = self.program.instruction(pc) else { continue };
+            let faults: Vec<Fault> = Fault::all(instruction).into_iter().filter(wanted).collect();
             if faults.is_empty() {
                 continue;
             }
+            assert_eq!(machine.run(point.event, u64::MAX, &[]), End::Event);
+            let block = machine.save();
             machine.run_to(pc);
             let before = machine.save();
             for fault in faults {
@@ -464,7 +484,7 @@ impl Scene<'_> {
         // Where no result is known, each is computed.
         let computing = if reference.results.is_empty() { reference.good.computing } else { 0 };
         let good = reference.good.events + computing;
-        let limit = point.event + good + good / 4 + SLACK;
+        let limit = reference.events.max(point.event + good + good / 4) + SLACK;
         fault.inject(machine, limit);
         let mut next = reference.passed.partition_point(|passed| passed.events <= point.event);
         let (end, changed) = loop {
@@ -485,6 +505,13 @@ impl Scene<'_> {
                     let name = match end {
                         End::Stopped if same_said => "refused with the same words",
                         End::Stopped => "refused with other words",
+                        End::Outside(address) if (self.left)(machine, address).is_none() => {
+                            if same_said {
+                                "booted the good image"
+                            } else {
+                                "booted the good image with other words"
+                            }
+                        }
                         End::Outside(_) => "EXECUTED WHAT IS NOT ITS OWN",
                         End::Limit => "runs without end",
                         End::Dead
@@ -499,9 +526,10 @@ impl Scene<'_> {
             }
         };
         let violation = match machine.ended() {
-            Some(End::Outside(address)) => Some(format!("executed {address:#x}")),
-            _ => (self.leaked)(machine),
+            Some(End::Outside(address)) => (self.left)(machine, address),
+            _ => None,
         };
+        let violation = violation.or_else(|| (self.leaked)(machine));
         tally.ran[fault.kind()] += 1;
         tally.changed[fault.kind()] += u64::from(changed);
         tally.loops += u64::from(point.looped);

@@ -105,7 +105,9 @@ fn inverting_bit(instruction: u32) -> Option<u8> {
 /// in this instruction names a register all the same: that is a fault as good as any.
 fn registers(instruction: u32) -> Vec<Register> {
     let mut found = Vec::new();
-    for shift in [0, 5, 16] {
+    // Pairs that are loaded or stored, and products that are added.
+    let fourth = instruction & 0x3A00_0000 == 0x2800_0000 || instruction & 0x1F00_0000 == 0x1B00_0000;
+    for shift in [0, 5, 16].into_iter().chain(fourth.then_some(10)) {
         let register = match (instruction >> shift & 31) as u8 {
             31 if shift == 5 => Register::Stack,
             31 => continue,
@@ -140,6 +142,8 @@ mod tests {
             (0x8B02_0020, 4 + 32 + 3 * 64),         // add x0, x1, x2
             (0x5400_0041, 4 + 1 + 31 + 3 * 64 + 4), // b.ne: its fields name x0, x1 and x2
             (0x9A82_0020, 4 + 32 + 3 * 64 + 4),     // csel x0, x1, x2, eq
+            (0xA941_7C04, 4 + 32 + 3 * 64),         // ldp x4, xzr, [x0, #16]: its fields name x1 as well
+            (0xA941_0C04, 4 + 32 + 4 * 64),         // ldp x4, x3, [x0, #16]
         ] {
             let faults = Fault::all(word);
             assert_eq!(faults.len(), count, "{word:#x}");

@@ -21,6 +21,8 @@ mod machine;
 mod program;
 #[cfg(feature = "emulator")]
 mod register;
+#[cfg(feature = "emulator")]
+mod virtio;
 
 #[cfg(feature = "emulator")]
 pub use {
@@ -30,4 +32,5 @@ pub use {
     machine::{End, Machine, Pure, Results, Snapshot, Watch},
     program::Program,
     register::Register,
+    virtio::{Disk, Transports},
 };

@@ -13,10 +13,13 @@ use unicorn_engine::{Arm64CpuModel, Arm64Insn, Context, RegisterARM64 as Reg, Re
 
 use crate::device::Devices;
 use crate::register::Register;
+use crate::virtio::Dma;
 
 const PAGE: u64 = 4096;
 /// What may be done with RAM that no run without a fault writes.
 const GUARDED: Prot = Prot(Prot::READ.0 | Prot::EXEC.0);
+/// The least number of bytes that are cleared at once.
+const CLEARED_AT_ONCE: u64 = 4096;
 /// The most events that the pure function takes.
 const COMPUTATION: u64 = 600_000;
 /// The most runs of it whose events are not counted: two signatures, of two slots, looked at twice.
@@ -57,8 +60,8 @@ pub struct Watch {
     pub code: Range<u64>,
     /// Where a stage stops for good.
     pub stop: u64,
-    /// A function that fills memory: where, with what, how much. Whenever it is called to clear just this region, that is
-    /// done at once instead of by its many stores.
+    /// A function that fills memory: where, with what, how much. Whenever it is called to clear just this region, or as much as a page of
+    /// what the run without a fault writes, that is done at once instead of by its many stores.
     pub clear: (u64, Region),
     /// A function that cleans the cache, which this core does not have. Whenever it is called for just this region, nothing is
     /// done, instead of its many steps.
@@ -99,16 +102,27 @@ struct Inner {
     counter: u64,
     /// RAM that no run without a fault writes.
     guarded: Vec<Region>,
-    /// The parts of it that a fault wrote, as they were.
-    strays: Vec<(Region, Vec<u8>)>,
+    /// What a fault wrote of it, as it was, in the order of the writes, and whether it was opened for that.
+    strays: Vec<Stray>,
+    /// What is written is noted, page by page.
+    noting: bool,
     /// First and last byte of a store that ended the run, since it goes to guarded RAM.
     stray: Option<(u64, u64)>,
-    seen: Vec<u64>,
     inside: bool,
     /// The pure function is not to be looked up once more.
     unknown: bool,
+    /// The function that fills memory is to be run.
+    uncleared: bool,
     /// How many events more the runs of that function may take, whose results were not known.
     computed: u64,
+}
+
+/// Memory that no run without a fault writes, and that one with a fault wrote.
+struct Stray {
+    region: Region,
+    was: Vec<u8>,
+    /// Guarded before, and not any more.
+    opened: bool,
 }
 
 /// A core with memory and devices.
@@ -150,10 +164,11 @@ impl Machine {
             counter: 0,
             guarded: Vec::new(),
             strays: Vec::new(),
+            noting: false,
             stray: None,
-            seen: Vec::new(),
             inside: false,
             unknown: false,
+            uncleared: false,
             computed: 0,
         };
         let mut uc = Unicorn::new_with_data(Arch::ARM64, Mode::LITTLE_ENDIAN, inner).expect("an engine");
@@ -169,7 +184,11 @@ impl Machine {
             devices.size,
             Some(|uc: &mut Unicorn<'_, Inner>, offset, size| uc.get_data_mut().devices.read(offset, size)),
             Some(|uc: &mut Unicorn<'_, Inner>, offset, size, value| {
-                uc.get_data_mut().devices.write(offset, size, value);
+                if let Some(transport) = uc.get_data_mut().devices.write(offset, size, value) {
+                    let mut devices = std::mem::take(&mut uc.get_data_mut().devices);
+                    devices.serve(transport, &mut Bus(uc));
+                    uc.get_data_mut().devices = devices;
+                }
             }),
         )
         .expect("devices can be mapped");
@@ -194,9 +213,13 @@ impl Machine {
         self.uc.mem_write(region.base, &whole).expect("memory can be written");
     }
 
-    /// Maps RAM.
-    pub fn ram(&mut self, region: Region) {
-        self.uc.mem_map(region.base, region.size, Prot::ALL).expect("memory can be mapped");
+    /// Maps RAM, cut at these addresses: the engine copies all of a piece when a part of it is guarded, and is slow with many.
+    pub fn ram(&mut self, region: Region, cuts: &[u64]) {
+        let mut at = region.base;
+        for end in cuts.iter().copied().chain([region.end()]) {
+            self.uc.mem_map(at, end - at, Prot::ALL).expect("memory can be mapped");
+            at = end;
+        }
     }
 
     /// Writes memory.
@@ -209,23 +232,17 @@ impl Machine {
         self.uc.mem_read_as_vec(address, length as usize).expect("memory can be read")
     }
 
-    /// Notes which pages of `region` are written from now on; ends with [`Machine::written`].
-    pub fn note_writes(&mut self, region: Region) {
-        let note = |uc: &mut Unicorn<'_, Inner>, _: MemType, address: u64, size: usize, _: i64| {
-            let inner = uc.get_data_mut();
-            for page in [address / PAGE, (address + size as u64 - 1) / PAGE] {
-                if inner.seen.last() != Some(&page) {
-                    inner.seen.push(page);
-                }
-            }
-            true
-        };
-        self.uc.add_mem_hook(HookType::MEM_WRITE, region.base, region.end() - 1, note).expect("a hook");
+    /// Notes which pages of `ram` are written from now on; ends with [`Machine::written`].
+    pub fn note_writes(&mut self, ram: &[Region]) {
+        self.uc.get_data_mut().noting = true;
+        self.keep(ram, &[]);
     }
 
     /// Returns the regions whose pages were written.
-    pub fn written(&mut self) -> Vec<Region> {
-        let mut pages = std::mem::take(&mut self.uc.get_data_mut().seen);
+    pub fn written(&self) -> Vec<Region> {
+        let strays = self.uc.get_data().strays.iter().map(|stray| stray.region);
+        let mut pages: Vec<u64> =
+            strays.flat_map(|region| region.base / PAGE..=(region.end() - 1) / PAGE).collect();
         pages.sort_unstable();
         pages.dedup();
         let mut regions: Vec<Region> = Vec::new();
@@ -285,10 +302,13 @@ impl Machine {
         for (base, bytes) in &snapshot.memory {
             self.uc.mem_write(*base, bytes).expect("memory can be written");
         }
-        for (region, bytes) in std::mem::take(&mut self.uc.get_data_mut().strays) {
-            self.uc.mem_write(region.base, &bytes).expect("memory can be written");
-            self.uc.mem_protect(region.base, region.size, GUARDED).expect("it can be guarded");
-            self.uc.get_data_mut().guarded.push(region);
+        let strays = std::mem::take(&mut self.uc.get_data_mut().strays);
+        for Stray { region, was, opened } in strays.into_iter().rev() {
+            self.uc.mem_write(region.base, &was).expect("memory can be written");
+            if opened {
+                self.uc.mem_protect(region.base, region.size, GUARDED).expect("it can be guarded");
+                self.uc.get_data_mut().guarded.push(region);
+            }
         }
         let inner = self.uc.get_data_mut();
         inner.devices.clone_from(&snapshot.devices);
@@ -356,8 +376,7 @@ impl Machine {
     /// Tells whether the same is in it, and nothing was written elsewhere.
     pub fn keeps(&mut self, memory: &[(u64, Vec<u8>)]) -> bool {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let strays = &self.uc.get_data().strays;
-        let strays = strays.iter().map(|(region, bytes)| (region.base, bytes));
+        let strays = self.uc.get_data().strays.iter().map(|stray| (stray.region.base, &stray.was));
         let same = memory.iter().map(|(base, bytes)| (*base, bytes)).chain(strays).all(|(base, bytes)| {
             scratch.resize(bytes.len(), 0);
             self.uc.mem_read(base, &mut scratch).expect("memory can be read");
@@ -406,6 +425,7 @@ impl Machine {
             match result {
                 Ok(()) if self.pc() == until => return None,
                 Ok(()) => return Some(End::Dead),
+                Err(_) if self.passes_interrupt_interface() => {}
                 Err(error) => {
                     exceptions += 1;
                     if exceptions > 4 {
@@ -419,11 +439,22 @@ impl Machine {
 
     /// Does what the function that clears memory does.
     fn clear(&mut self) {
+        let wanted = Region::new(self.register(Register::General(0)), self.register(Register::General(2)));
         let (_, region) = self.uc.get_data().clear;
+        if wanted != region {
+            if self.kept.iter().any(|kept| kept.contains(wanted.base, wanted.size)) {
+                self.write(wanted.base, &vec![0; wanted.size as usize]);
+                self.set_pc(self.register(Register::General(30)));
+            } else {
+                self.uc.get_data_mut().uncleared = true;
+            }
+            self.uc.get_data_mut().end = None;
+            return;
+        }
         let kept: Vec<Region> = if self.kept.is_empty() {
             vec![region]
         } else {
-            let strays = self.uc.get_data().strays.iter().map(|(stray, _)| *stray);
+            let strays = self.uc.get_data().strays.iter().map(|stray| stray.region);
             self.kept.iter().copied().chain(strays).filter_map(|kept| common(kept, region)).collect()
         };
         for part in kept {
@@ -481,6 +512,32 @@ impl Machine {
             inner.computed = (inner.computed + COMPUTATION).min(COMPUTATIONS * COMPUTATION);
         }
         self.uc.get_data_mut().end = None;
+    }
+
+    /// Goes on behind an access to the interrupt controller's core interface (`ICC_*`), which this engine's core does not have: what is
+    /// written there goes nowhere, and it reads as zero. False if the core stands at something else.
+    fn passes_interrupt_interface(&mut self) -> bool {
+        let pc = self.pc();
+        let mut bytes = [0; 4];
+        if self.uc.mem_read(pc, &mut bytes).is_err() {
+            return false;
+        }
+        let instruction = u32::from_le_bytes(bytes);
+        // MRS and MSR of S3_x_C12_C8..C12_x, and of ICC_PMR_EL1, S3_0_C4_C6_0.
+        let of_group =
+            instruction & 0xFFD8_F000 == 0xD518_C000 && (8..=12).contains(&(instruction >> 8 & 15));
+        if !of_group && instruction & 0xFFDF_FFE0 != 0xD518_4600 {
+            return false;
+        }
+        let reads = instruction & 1 << 21 != 0;
+        let into = (instruction & 31) as u8;
+        if reads && into != 31 {
+            self.set_register(Register::General(into), 0);
+        }
+        self.set_pc(pc + 4);
+        // A write ends a basic block.
+        self.uc.get_data_mut().inside = reads;
+        true
     }
 
     /// Enters the vector of an exception, which this engine leaves to whoever drives it.
@@ -561,14 +618,16 @@ impl Machine {
 /// Opens the part of a guarded region that an address lies in for writing, and saves what is in it.
 fn open(uc: &mut Unicorn<'_, Inner>, guarded: usize, address: u64) {
     const AT_ONCE: u64 = 1 << 16;
-    let whole = uc.get_data_mut().guarded.swap_remove(guarded);
-    let start = address / AT_ONCE * AT_ONCE;
-    let part = common(whole, Region::new(start, AT_ONCE)).expect("the address lies in both");
+    let inner = uc.get_data_mut();
+    let at_once = if inner.noting { PAGE } else { AT_ONCE };
+    let whole = inner.guarded.swap_remove(guarded);
+    let start = address / at_once * at_once;
+    let part = common(whole, Region::new(start, at_once)).expect("the address lies in both");
     let rest = around(whole, part);
     uc.get_data_mut().guarded.extend(rest);
     uc.mem_protect(part.base, part.size, Prot::ALL).expect("it can be opened");
     let bytes = uc.mem_read_as_vec(part.base, part.size as usize).expect("memory can be read");
-    uc.get_data_mut().strays.push((part, bytes));
+    uc.get_data_mut().strays.push(Stray { region: part, was: bytes, opened: true });
 }
 
 /// Returns what two regions have in common.
@@ -595,10 +654,9 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
     if inner.end.is_some() {
         return;
     }
-    if address == inner.clear.0 {
-        let region = inner.clear.1;
-        let wanted = [(Reg::X0, region.base), (Reg::X1, 0), (Reg::X2, region.size)];
-        if wanted.iter().all(|(register, value)| uc.reg_read(*register) == Ok(*value)) {
+    if address == inner.clear.0 && !std::mem::take(&mut inner.uncleared) {
+        let large = uc.reg_read(Reg::X2).is_ok_and(|size| size >= CLEARED_AT_ONCE);
+        if large && uc.reg_read(Reg::X1) == Ok(0) {
             return finish(uc, End::Clearing);
         }
     }
@@ -633,6 +691,25 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
         return finish(uc, end);
     }
     inner.count(address);
+}
+
+/// The memory, for devices.
+struct Bus<'a, 'b>(&'a mut Unicorn<'b, Inner>);
+
+impl Dma for Bus<'_, '_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        self.0.mem_read(address, into).is_ok()
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) {
+        let region = Region::new(address, bytes.len() as u64);
+        let Ok(was) = self.0.mem_read_as_vec(address, bytes.len()) else { return };
+        let inner = self.0.get_data_mut();
+        if inner.guarded.iter().any(|guarded| guarded.overlaps(&region)) {
+            inner.strays.push(Stray { region, was, opened: false });
+        }
+        self.0.mem_write(address, bytes).expect("memory that can be read can be written");
+    }
 }
 
 impl Inner {

@@ -77,7 +77,8 @@ impl Program {
         (at - address) / 4 + 1
     }
 
-    fn instruction(&self, address: u64) -> Option<u32> {
+    /// Returns the instruction at an address, where there is one.
+    pub(crate) fn instruction(&self, address: u64) -> Option<u32> {
         self.loaded.iter().find_map(|(base, bytes)| {
             let offset = usize::try_from(address.checked_sub(*base)?).ok()?;
             Some(u32::from_le_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))

@@ -1,17 +1,18 @@
-//! One fault while stage0 looks at a bad image.
-mod bad;
+//! stage0.
 
 use std::ops::Range;
 
-use bad::Bad;
+use boot_info::{BootInfo, ImageRecord};
 use fault_rig::*;
 use figures::{Figure, scaled};
 use memory_map::qemu_virt::*;
 use memory_map::{MIB, Region};
 use release::flatten_elf;
 
+use crate::bad_stages::{self, Bad};
+
 /// The loops of cryptography, and those that check or copy bytes: functions whose instructions are sampled.
-const LOOPS: [&str; 20] = [
+pub(crate) const LOOPS: [&str; 20] = [
     "ctutils",
     "crypto_bigint",
     "p256::arithmetic",
@@ -53,23 +54,40 @@ const MARKS: [&str; 15] = [
     "cose::PublicKey::thumbprint",
 ];
 
+/// What was entered: where, the bytes in memory, and the record of them in the page of the handoff.
+#[derive(PartialEq)]
+struct Measured {
+    entry: u64,
+    bytes: Vec<u8>,
+    image: Option<ImageRecord>,
+}
+
+impl Measured {
+    fn read(machine: &Machine, entry: u64) -> Self {
+        let page = machine.read(BOOT_INFO.base, BOOT_INFO.size);
+        let image = BootInfo::read(&page).ok().and_then(|info| info.images.as_slice().first().copied());
+        let length = bad_stages::plain().len() as u64;
+        Self { entry, bytes: machine.read(STAGE_CODE.base, length), image }
+    }
+}
+
 /// A stage0 as it was built.
-struct Stage0 {
+pub(crate) struct Stage0 {
     program: Program,
     flat: Vec<u8>,
 }
 
 impl Stage0 {
-    fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         let elf = tests::elf(name);
         let flat = flatten_elf(&elf).expect("the build makes stages that can be made flat").bytes;
         Self { program: Program::read(&elf), flat }
     }
 
-    /// A die with these fuses and this image in both slots, at reset.
-    fn machine(&self, otp: &[u8], image: &[u8]) -> Machine {
+    /// A die with these fuses and these images in its slots, at reset.
+    fn machine(&self, otp: &[u8], image: &[u8], other: &[u8]) -> Machine {
         let watch = Watch {
-            code: STAGE0_EXECUTABLE.base..STAGE0_EXECUTABLE.end(),
+            code: STAGE0_ROM.base..STAGE0_ROM.end(),
             stop: self.program.find("el3::exit::stop_and_clear"),
             clear: (self.program.find("memset"), STAGE_RUN),
             clean: (self.program.find("el3::cache::clean"), STAGE_RUN),
@@ -78,14 +96,33 @@ impl Stage0 {
         let mut machine = Machine::new(Devices::default(), &watch);
         machine.rom(STAGE0_EXECUTABLE, &self.flat);
         machine.rom(BOOT_SLOT_A, image);
-        machine.rom(BOOT_SLOT_B, image);
+        machine.rom(BOOT_SLOT_B, other);
         machine.rom(Region::new(JOURNAL.base, 2 * MIB), &[]);
         let block = Region::new(FLASH0.end() - 2 * MIB, 2 * MIB);
         let mut bytes = vec![0xFF; (block.size - OTP.size) as usize];
         bytes.extend(otp);
         machine.rom(block, &bytes);
-        machine.ram(SECURE_RAM);
+        machine.ram(SECURE_RAM, &[BOOT_INFO.base, STAGE_RUN.base]);
         machine
+    }
+
+    /// Boots a good image, and returns what is entered.
+    fn measured(&self, otp: &[u8], image: &[u8]) -> Measured {
+        let mut machine = self.machine(otp, image, image);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        let End::Outside(entry) = end else { panic!("{end:x?}: {}", said(&machine)) };
+        let measured = Measured::read(&machine, entry);
+        assert!(measured.image.is_some(), "stage0 records what it enters");
+        measured
+    }
+
+    /// Boots a stage, and returns what secure RAM holds when it is entered.
+    pub(crate) fn hand_over(&self, otp: &[u8], image: &[u8]) -> Vec<u8> {
+        let mut machine = self.machine(otp, image, image);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        let entered = matches!(end, End::Outside(address) if STAGE_CODE.contains(address, 4));
+        assert!(entered, "stage0 does not boot: {end:x?}, said {}", said(&machine));
+        machine.read(SECURE_RAM.base, SECURE_RAM.size)
     }
 
     /// The multiplication of points: what it makes of its inputs is looked up where it is known, since most faults lie
@@ -98,18 +135,34 @@ impl Stage0 {
         self.program.functions(|name| LOOPS.iter().any(|part| name.contains(part)))
     }
 
+    /// Says why a run must not have left stage0 at this address: only for the image `good`, at its entry.
+    fn wrongly_left(good: Option<&Measured>, machine: &Machine, address: u64) -> Option<String> {
+        let left_for = |good: &Measured| Measured::read(machine, address) == *good;
+        (!good.is_some_and(left_for)).then(|| format!("executed {address:#x}"))
+    }
+
     /// Runs the faults over bad images.
     fn campaign(&self, bad: &[Bad], share: Share) -> Tally {
         let loops = self.loops();
         let marks = MARKS.map(|name| self.program.find(name));
-        let makes: Vec<_> = bad.iter().map(|bad| || self.machine(&bad.otp, &bad.image)).collect();
-        let goods: Vec<_> = bad.iter().map(|bad| || self.machine(&bad.good_otp, &bad.good)).collect();
-        let leaks: Vec<_> = bad.iter().map(|bad| |machine: &Machine| bad.leaked(machine)).collect();
-        let watched = makes.iter().zip(&goods).zip(&leaks);
-        let scenes = bad.iter().zip(watched).map(|(bad, ((make, good), leaked))| Scene {
+        let makes: Vec<_> = bad.iter().map(|bad| || self.machine(&bad.otp, &bad.image, &bad.other)).collect();
+        let goods: Vec<_> =
+            bad.iter().map(|bad| || self.machine(&bad.good_otp, &bad.good, &bad.good)).collect();
+        let leaks: Vec<_> = bad.iter().map(|bad| |machine: &Machine| bad.keys.leaked(machine)).collect();
+        let may: Vec<_> = bad
+            .iter()
+            .map(|bad| bad.is_beside_good().then(|| self.measured(&bad.good_otp, &bad.good)))
+            .collect();
+        let left: Vec<_> = may
+            .iter()
+            .map(|good| |machine: &Machine, at| Self::wrongly_left(good.as_ref(), machine, at))
+            .collect();
+        let watched = makes.iter().zip(&goods).zip(left.iter().zip(&leaks));
+        let scenes = bad.iter().zip(watched).map(|(bad, ((make, good), (left, leaked)))| Scene {
             name: bad.name.into(),
             make,
             good,
+            left,
             program: &self.program,
             start: self.program.find("kiln_main"),
             ram: &[SECURE_RAM],
@@ -123,24 +176,35 @@ impl Stage0 {
     }
 }
 
-fn said(machine: &Machine) -> String {
+pub(crate) fn said(machine: &Machine) -> String {
     String::from_utf8_lossy(&machine.devices().console).into_owned()
 }
 
 #[test]
 fn without_a_fault_a_good_image_is_entered_and_a_bad_one_refused_for_its_own_reason() {
     let stage0 = Stage0::read("stage0");
-    let all = bad::all();
-    assert_eq!(all.len(), 12);
+    let all: Vec<Bad> = bad_stages::all().into_iter().chain(bad_stages::beside_good()).collect();
+    assert_eq!(all.len(), 15);
     for bad in &all {
-        let mut machine = stage0.machine(&bad.good_otp, &bad.good);
+        let mut machine = stage0.machine(&bad.good_otp, &bad.good, &bad.good);
         let end = machine.run(u64::MAX, u64::MAX, &[]);
         let entered = matches!(end, End::Outside(address) if STAGE_CODE.contains(address, 4));
         assert!(entered, "{}: {end:x?} {}", bad.name, said(&machine));
-        assert!(bad.handed_over(&machine).is_some(), "{}: the secrets of the good stage are seen", bad.name);
+        assert!(
+            bad.keys.lies_in(&machine, HANDOFF_SECRETS).is_some(),
+            "{}: the secrets of the good stage are seen",
+            bad.name
+        );
 
-        let mut machine = stage0.machine(&bad.otp, &bad.image);
-        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Stopped, "{}", bad.name);
+        let mut machine = stage0.machine(&bad.otp, &bad.image, &bad.other);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        if bad.is_beside_good() {
+            let good = stage0.measured(&bad.good_otp, &bad.good);
+            assert_eq!(end, End::Outside(good.entry), "{}: {}", bad.name, said(&machine));
+            assert!(Measured::read(&machine, good.entry) == good, "{}: the good one is entered", bad.name);
+        } else {
+            assert_eq!(end, End::Stopped, "{}", bad.name);
+        }
         let code = bad.code.to_string();
         assert!(said(&machine).contains(&code), "{}: {code} in {}", bad.name, said(&machine));
     }
@@ -150,13 +214,13 @@ fn without_a_fault_a_good_image_is_entered_and_a_bad_one_refused_for_its_own_rea
 #[test]
 fn what_is_stored_to_guarded_memory_is_stored() {
     let stage0 = Stage0::read("stage0");
-    let bad = bad::all().into_iter().find(|bad| bad.name == "an image of another kind").unwrap();
+    let bad = bad_stages::all().into_iter().find(|bad| bad.name == "an image of another kind").unwrap();
     let start = stage0.program.find("kiln_main");
-    let mut refusing = stage0.machine(&bad.otp, &bad.image);
+    let mut refusing = stage0.machine(&bad.otp, &bad.image, &bad.other);
     assert_eq!(refusing.run(u64::MAX, u64::MAX, &[start]), End::Mark(start));
-    refusing.note_writes(SECURE_RAM);
+    refusing.note_writes(&[SECURE_RAM]);
     assert_eq!(refusing.run(u64::MAX, u64::MAX, &[]), End::Stopped);
-    let mut booting = stage0.machine(&bad.good_otp, &bad.good);
+    let mut booting = stage0.machine(&bad.good_otp, &bad.good, &bad.good);
     assert_eq!(booting.run(u64::MAX, u64::MAX, &[start]), End::Mark(start));
     booting.keep(&[SECURE_RAM], &refusing.written());
     let end = booting.run(u64::MAX, u64::MAX, &[]);
@@ -170,12 +234,15 @@ fn no_single_fault_boots_a_bad_image() {
         inverted: scaled(12, 12),
         skipped: scaled(1, 3),
         both_ends: figures::is_long(),
+        places: 3,
         bits: scaled(4096, 1024),
         bits_near: scaled(256, 32),
+        looped_scenes: usize::MAX,
         loops: 64,
         seed: 1,
     };
-    let tally = Stage0::read("stage0").campaign(&bad::all(), share);
+    let bad: Vec<Bad> = bad_stages::all().into_iter().chain(bad_stages::beside_good()).collect();
+    let tally = Stage0::read("stage0").campaign(&bad, share);
     assert!(
         tally.changed() > tally.total() / 2,
         "faults that change nothing prove nothing: {}",
@@ -196,14 +263,16 @@ fn a_stage0_that_looks_once_falls() {
         "an image for another board",
         "a stage that the closing die does not name",
     ];
-    let bad: Vec<Bad> = bad::all().into_iter().filter(|bad| wanted.contains(&bad.name)).collect();
+    let bad: Vec<Bad> = bad_stages::all().into_iter().filter(|bad| wanted.contains(&bad.name)).collect();
     assert_eq!(bad.len(), wanted.len());
     let share = Share {
         inverted: 3,
         skipped: 0,
         both_ends: false,
+        places: 3,
         bits: u64::MAX,
         bits_near: u64::MAX,
+        looped_scenes: 0,
         loops: u64::MAX,
         seed: 1,
     };

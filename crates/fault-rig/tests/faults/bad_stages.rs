@@ -1,16 +1,17 @@
 //! Images that stage0 must refuse, each for one reason: all else about them is right.
 
 use boot_crypto::Key;
-use boot_crypto::host::Es256Key;
 use fail_code::FailCode;
-use fault_rig::Machine;
 use lifecycle::Lifecycle;
-use memory_map::qemu_virt::{BOARD, HANDOFF_SECRETS, OTP};
+use memory_map::qemu_virt::{BOARD, OTP};
 use release::{Compression, Owner, Profile, RoleKey, test_keys};
-use sealed_image::host::{Facts, SignedPayload, Signer, SignerError};
-use sealed_image::{Kind, PublicKey, Role, Version};
+use sealed_image::host::{Facts, SignedPayload, Signer as _};
+use sealed_image::{Kind, Role, Version};
 use tests::forge::{Parts, flip, put};
 use tests::{Firmware, Maker, delegate, fresh_key, private_owner};
+
+use crate::keys::Keys;
+use crate::owners::{Forger, die_of};
 
 /// Bytes of the payloads: three chunks.
 const LENGTH: usize = 3 * 4096;
@@ -23,83 +24,50 @@ pub(crate) struct Bad {
     pub(crate) code: FailCode,
     /// The die's fuses.
     pub(crate) otp: Vec<u8>,
-    /// What lies in both slots.
+    /// What lies in slot A.
     pub(crate) image: Vec<u8>,
+    /// What lies in slot B: the same, or what is good.
+    pub(crate) other: Vec<u8>,
     /// What a die boots that differs in nothing else.
     pub(crate) good: Vec<u8>,
     /// The fuses of that die.
     pub(crate) good_otp: Vec<u8>,
-    /// What nobody else may learn: the names and the keys.
-    keys: Vec<(&'static str, [u8; 32])>,
+    /// What nobody else may learn.
+    pub(crate) keys: Keys,
 }
 
 impl Bad {
+    /// Tells whether a good image lies beside it.
+    pub(crate) fn is_beside_good(&self) -> bool {
+        self.other != self.image
+    }
+
     fn new(name: &'static str, code: FailCode, maker: &Maker, image: Vec<u8>, good: Vec<u8>) -> Self {
-        let silicon = Key::new(maker.die.silicon_secret);
-        let seed = Key::new(maker.die.device_seed);
-        let die_secret = boot_crypto::die_secret(&silicon);
-        let root = boot_crypto::device_root(&die_secret, &seed);
-        let chip = &maker.die.chip_id;
-        let key = |key: &Key| *key.expose();
-        let keys = vec![
-            ("silicon secret", maker.die.silicon_secret),
-            ("device seed", maker.die.device_seed),
-            ("provisioning key", maker.die.provisioning_key),
-            ("die secret", key(&die_secret)),
-            ("device root", key(&root)),
-            ("storage key of the boot slots", key(&maker.boot_key())),
-            ("storage key of the system", key(&maker.os_key())),
-            ("secret for random numbers", key(&boot_crypto::rng_secret(&root, chip))),
-        ];
         let otp = maker.otp().to_flash(OTP.size as usize);
-        Self { name, code, good_otp: otp.clone(), otp, image, good, keys }
-    }
-
-    /// Says which key went out on a line.
-    pub(crate) fn leaked(&self, machine: &Machine) -> Option<String> {
-        let devices = machine.devices();
-        self.found(&[("on the console", &devices.console), ("on the link", &devices.link)])
-    }
-
-    /// Says which key lies in the page of the handoff.
-    pub(crate) fn handed_over(&self, machine: &Machine) -> Option<String> {
-        self.found(&[("handed over", &machine.read(HANDOFF_SECRETS.base, HANDOFF_SECRETS.size))])
-    }
-
-    fn found(&self, places: &[(&str, &Vec<u8>)]) -> Option<String> {
-        places.iter().find_map(|(place, bytes)| {
-            let (name, _) = self.keys.iter().find(|(_, key)| {
-                let halves = [&key[..16], &key[16..]];
-                halves.iter().any(|half| bytes.windows(16).any(|window| window == *half))
-            })?;
-            Some(format!("{name} {place}"))
-        })
+        Self {
+            name,
+            code,
+            good_otp: otp.clone(),
+            otp,
+            other: image.clone(),
+            image,
+            good,
+            keys: Keys::of(maker),
+        }
     }
 }
 
-/// A signer that has somebody's public key, and not the private one.
-struct Forger {
-    public: [u8; 64],
-    own: Es256Key,
+/// Makes some of them that lie beside a good image: it boots.
+pub(crate) fn beside_good() -> Vec<Bad> {
+    let beside = |name, bad: Bad| Bad { name, other: bad.good.clone(), ..bad };
+    vec![
+        beside("another payload, beside a good image", substituted_payload()),
+        beside("a forged signature, beside a good image", signature()),
+        beside("an image from before the floor, beside a good one", rolled_back()),
+    ]
 }
 
-impl Forger {
-    fn of(public: [u8; 64]) -> Self {
-        Self { public, own: fresh_key() }
-    }
-}
-
-impl Signer for Forger {
-    fn public_key(&self) -> PublicKey<'_> {
-        PublicKey::P256(self.public)
-    }
-
-    fn sign(&self, digest: &[u8; 32]) -> Result<Vec<u8>, SignerError> {
-        Signer::sign(&self.own, digest)
-    }
-}
-
-/// Makes all of them.
+/// Makes all of them that lie in both slots.
 pub(crate) fn all() -> Vec<Bad> {
     vec![
         payload(),
@@ -117,7 +85,8 @@ pub(crate) fn all() -> Vec<Bad> {
     ]
 }
 
-fn plain() -> Vec<u8> {
+/// The payload of a good image.
+pub(crate) fn plain() -> Vec<u8> {
     vec![0xD5; LENGTH]
 }
 
@@ -185,12 +154,6 @@ fn delegation() -> Bad {
     let image = good(&die_of(&maker, owner(root.public(), forged)));
     let good = good(&maker);
     Bad::new("a forged delegation", FailCode::DelegationSignature, &maker, image, good)
-}
-
-/// The same die, in the hands of somebody who signs as `owner`.
-fn die_of(maker: &Maker, owner: Owner) -> Maker {
-    let other = Maker::new(owner, maker.lifecycle, maker.die.silicon_secret, maker.die.device_seed);
-    other.with_chip_id(maker.die.chip_id)
 }
 
 fn stranger() -> Bad {

@@ -1,0 +1,9 @@
+//! One fault while a stage looks at what it must refuse.
+#![forbid(unsafe_code)]
+
+mod bad_slots;
+mod bad_stages;
+mod keys;
+mod owners;
+mod stage0;
+mod stage2;

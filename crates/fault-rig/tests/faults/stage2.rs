@@ -1,0 +1,232 @@
+//! stage2.
+
+use std::ops::Range;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use fault_rig::*;
+use figures::{Figure, scaled};
+use memory_map::qemu_virt::*;
+use memory_map::{KIB, MIB, Region};
+
+use crate::bad_slots::{self, BadSlot};
+use crate::stage0::{LOOPS, Stage0, said};
+
+/// Where a run is compared with the one without a fault.
+const MARKS: [&str; 8] = [
+    "ec::es256_verify",
+    "ec::parse_point",
+    "ec::reduce",
+    "ec::invert",
+    "Multiply>::on_both",
+    "decision::equal",
+    "GcmKey::open_and_digest",
+    "Devices as hal::DmaDevices>::start",
+];
+
+/// DRAM, as much of it as there has to be.
+const DRAM: Region = Region::new(DRAM_BASE, DRAM_MIN);
+
+/// The stack of the first core.
+const STACK: Region = Region::new(STAGE_RUN.end() - 128 * KIB, 128 * KIB);
+
+/// Functions that read the machine's own device tree, which nothing is decided by, and text: sampled as the loops are.
+const READERS: [&str; 5] = ["dtoolkit::", "core::str::", "core::ffi::", "memchr", "zeroize"];
+
+/// A stage2 as it was built.
+struct Stage2 {
+    program: Program,
+}
+
+impl Stage2 {
+    fn read(name: &str) -> Self {
+        Self { program: Program::read(&tests::elf(name)) }
+    }
+
+    /// The machine as stage0 leaves it to stage2, with these in the OS slots.
+    fn machine(&self, handed_over: &[u8], slots: [&[u8]; 2]) -> Machine {
+        let watch = Watch {
+            code: STAGE_CODE.base..STAGE_CODE.end(),
+            stop: self.program.find("el3::exit::stop_and_clear"),
+            clear: (self.program.find("memset"), STAGE_RUN),
+            clean: (self.program.find("el3::cache::clean_range"), STAGE_RUN),
+            pure: Pure { entry: self.multiplication(), inputs: [32, 96, 32], output: 72 },
+        };
+        let slots = [OS_SLOT_A, OS_SLOT_B].iter().zip(slots);
+        let slots = slots.map(|(region, bytes)| (region.base, bytes.to_vec())).collect();
+        let virtio = Some(Transports::new(Disk::new(DISK_MIN, slots)));
+        let mut machine = Machine::new(Devices { virtio, ..Devices::default() }, &watch);
+        let data = STAGE_CODE.end();
+        let heap = [STAGE_WORK.base, STAGE_WORK.base + MIB, STAGE_WORK.base + 2 * MIB];
+        let secure = [BOOT_INFO.base, STAGE_RUN.base, data, data + MIB, STACK.base];
+        machine.ram(SECURE_RAM, &[&secure[..], &heap].concat());
+        machine.write(SECURE_RAM.base, handed_over);
+        let loaded = (0..7).map(|power| KERNEL_LOAD + (MIB << power));
+        let tree = [DTB_LOAD, DTB_LOAD + MIB, DTB_LOAD + 2 * MIB];
+        let cuts = [DMA_POOL.base, KERNEL_LOAD].into_iter().chain(loaded).chain(tree);
+        machine.ram(DRAM, &cuts.collect::<Vec<_>>());
+        machine.write(QEMU_DTB.base, machines_tree());
+        machine.set_pc(self.program.entry);
+        machine.set_register(Register::General(0), BOOT_INFO.base);
+        machine
+    }
+
+    /// Runs the faults over bad systems.
+    fn campaign(&self, bad: &[BadSlot], share: Share) -> Tally {
+        let stage0 = Stage0::read("stage0");
+        let loops = self.loops();
+        let marks = MARKS.map(|name| self.program.find(name));
+        let started: Vec<_> = bad.iter().map(|bad| stage0.hand_over(&bad.otp, &bad.stage)).collect();
+        let both = || bad.iter().zip(&started);
+        let makes: Vec<_> = both().map(|(bad, ram)| || self.machine(ram, [&bad.slot, &bad.other])).collect();
+        let goods: Vec<_> = both().map(|(bad, ram)| || self.machine(ram, [&bad.good; 2])).collect();
+        let leaks: Vec<_> = bad.iter().map(|bad| |machine: &Machine| bad.keys.leaked(machine)).collect();
+        let left: Vec<_> =
+            bad.iter().map(|bad| |machine: &Machine, at| wrongly_left(bad, machine, at)).collect();
+        let watched = makes.iter().zip(&goods).zip(left.iter().zip(&leaks));
+        let scenes = bad.iter().zip(watched).map(|(bad, ((make, good), (left, leaked)))| Scene {
+            name: bad.name.into(),
+            make,
+            good,
+            left,
+            program: &self.program,
+            start: self.program.find("kiln_main"),
+            ram: &[SECURE_RAM, DRAM],
+            stack: STACK,
+            marks: &marks,
+            pure: self.multiplication(),
+            loops: &loops,
+            leaked,
+        });
+        run(&scenes.collect::<Vec<_>>(), share)
+    }
+
+    fn multiplication(&self) -> u64 {
+        self.program.find("ec::Small as boot_crypto::ec::Multiply>::on_both")
+    }
+
+    fn loops(&self) -> Vec<Range<u64>> {
+        self.program.functions(|name| LOOPS.iter().chain(&READERS).any(|part| name.contains(part)))
+    }
+}
+
+/// Says why a run must not have left stage2 at this address: only for a good system that lies beside the bad one, at the first byte
+/// of its kernel, with its command line in the device tree that the kernel is told of.
+fn wrongly_left(bad: &BadSlot, machine: &Machine, address: u64) -> Option<String> {
+    let tree = machine.register(Register::General(0));
+    let told = || {
+        let told = tree == DTB_LOAD && OS_LOAD.contains(tree, DTB_ROOM);
+        let blob = told.then(|| machine.read(tree, DTB_ROOM))?;
+        Some(fdt::Fdt::new(&blob).ok()?.chosen().bootargs()? == bad_slots::COMMAND_LINE)
+    };
+    let good = bad.is_beside_good()
+        && address == KERNEL_LOAD
+        && machine.read(KERNEL_LOAD, bad.kernel.len() as u64) == bad.kernel
+        && told() == Some(true);
+    (!good).then(|| format!("executed {address:#x}, told of {tree:#x}"))
+}
+
+/// Returns QEMU's own device tree for a board with one core and the least memory.
+fn machines_tree() -> &'static [u8] {
+    static TREE: OnceLock<Vec<u8>> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tree.dtb");
+        let machine = format!(
+            "virt,secure=on,virtualization=on,gic-version=3,acpi=off,dumpdtb={}",
+            file.to_str().expect("a name in UTF-8")
+        );
+        let memory = (DRAM_MIN / MIB).to_string();
+        let arguments = ["-M", &machine, "-cpu", "cortex-a57", "-smp", "1", "-m", &memory];
+        let quiet = ["-nic", "none", "-display", "none", "-serial", "none", "-monitor", "none"];
+        let output = Command::new("qemu-system-aarch64").args(arguments).args(quiet).output();
+        let output = output.expect("QEMU is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(&file).expect("QEMU has written its device tree")
+    })
+}
+
+#[test]
+fn without_a_fault_a_good_system_is_entered_and_a_bad_one_refused_for_its_own_reason() {
+    let (stage0, stage2) = (Stage0::read("stage0"), Stage2::read("stage2-production"));
+    let all: Vec<BadSlot> = bad_slots::all().into_iter().chain(bad_slots::beside_good()).collect();
+    assert_eq!(all.len(), 17);
+    for bad in &all {
+        let handed_over = stage0.hand_over(&bad.otp, &bad.stage);
+        let mut machine = stage2.machine(&handed_over, [&bad.good; 2]);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        assert_eq!(end, End::Outside(KERNEL_LOAD), "{}: {}", bad.name, said(&machine));
+        assert_eq!(machine.read(KERNEL_LOAD, bad.kernel.len() as u64), bad.kernel, "{}", bad.name);
+
+        let mut machine = stage2.machine(&handed_over, [&bad.slot, &bad.other]);
+        let end = machine.run(u64::MAX, u64::MAX, &[]);
+        let refused = if bad.is_beside_good() {
+            assert_eq!(end, End::Outside(KERNEL_LOAD), "{}: {}", bad.name, said(&machine));
+            assert_eq!(wrongly_left(bad, &machine, KERNEL_LOAD), None, "{}", bad.name);
+            &["A"][..]
+        } else {
+            assert_eq!(end, End::Stopped, "{}", bad.name);
+            &["A", "B"]
+        };
+        for slot in refused {
+            let refusal = format!("OS slot {slot} refused: {}: {}", bad.about.name(), bad.code);
+            assert!(said(&machine).contains(&refusal), "{}: {refusal} in {}", bad.name, said(&machine));
+        }
+    }
+}
+
+#[test]
+fn no_single_fault_boots_a_bad_system() {
+    let share = Share {
+        inverted: scaled(1, 14),
+        skipped: scaled(1, 2),
+        both_ends: false,
+        places: scaled(2, 3),
+        bits: scaled(8192, 1024),
+        bits_near: scaled(512, 32),
+        looped_scenes: scaled(4, 17),
+        loops: 64,
+        seed: 2,
+    };
+    let bad: Vec<BadSlot> = bad_slots::all().into_iter().chain(bad_slots::beside_good()).collect();
+    let tally = Stage2::read("stage2-production").campaign(&bad, share);
+    assert!(
+        tally.changed() > tally.total() / 2,
+        "faults that change nothing prove nothing: {}",
+        tally.note()
+    );
+    Figure::new("instruction faults, stage2", "faults", scaled(20_000, 100_000))
+        .ran(tally.total())
+        .violations(&tally.violations)
+        .note(tally.note())
+        .report();
+}
+
+/// The control: a stage2 that looks once is broken by the same rig.
+#[test]
+fn a_stage2_that_looks_once_falls() {
+    let wanted = ["a kernel for another board", "a kernel of another release", "an object of another kind"];
+    let bad: Vec<BadSlot> = bad_slots::all().into_iter().filter(|bad| wanted.contains(&bad.name)).collect();
+    assert_eq!(bad.len(), wanted.len());
+    let share = Share {
+        inverted: 3,
+        skipped: 0,
+        both_ends: false,
+        places: 3,
+        bits: u64::MAX,
+        bits_near: u64::MAX,
+        looped_scenes: 0,
+        loops: u64::MAX,
+        seed: 1,
+    };
+    let tally = Stage2::read("stage2-control-one-look").campaign(&bad, share);
+    let entered = format!("executed {KERNEL_LOAD:#x}");
+    let booted = tally.violations.iter().filter(|violation| violation.contains(&entered)).count();
+    eprintln!(
+        "control: {booted} of {} faults boot a bad system, as {:?}; {}",
+        tally.total(),
+        tally.violations.first(),
+        tally.note()
+    );
+    assert!(booted > 0, "the rig does not see what it is there to see: {:?}", tally.violations);
+}
