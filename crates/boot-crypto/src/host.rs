@@ -5,7 +5,8 @@ use core::fmt;
 
 pub use crate::memo::remembering;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
-use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};
+use p256::pkcs8::{DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::traits::PublicKeyParts as _;
 use std::string::String;
@@ -19,6 +20,8 @@ pub enum SigningKeyError {
     NotAScalar,
     /// The text is no PKCS#8 P-256 private key in PEM.
     NotP256Pem,
+    /// The text is no P-256 public key in PEM.
+    NotP256PublicPem,
     /// The text is no PKCS#8 RSA private key in PEM.
     NotRsaPem,
     /// The modulus has another length than 3072 or 4096 bits, or the public exponent is not 65537.
@@ -33,6 +36,9 @@ impl fmt::Display for SigningKeyError {
         match self {
             Self::NotAScalar => f.write_str("the bytes are no P-256 private key"),
             Self::NotP256Pem => f.write_str("the text is no P-256 private key in PKCS#8 PEM"),
+            Self::NotP256PublicPem => {
+                f.write_str("the text is no P-256 public key in PEM (`-----BEGIN PUBLIC KEY-----`)")
+            }
             Self::NotRsaPem => f.write_str("the text is no RSA private key in PKCS#8 PEM"),
             Self::RsaParameters { modulus_bits } => write!(
                 f,
@@ -102,6 +108,38 @@ impl Es256Key {
     }
 }
 
+/// Writes a P-256 public key, x followed by y, as PEM (SubjectPublicKeyInfo, RFC 5480).
+///
+/// # Errors
+/// A point that is not on the curve.
+pub fn es256_public_pem(public: &[u8; 64]) -> Result<String, SigningKeyError> {
+    let point = p256::Sec1Point::from_untagged_bytes(public.into());
+    let key = p256::PublicKey::from_sec1_point(&point).into_option();
+    let pem = key.and_then(|key| key.to_public_key_pem(LineEnding::LF).ok());
+    pem.ok_or(SigningKeyError::NotP256PublicPem)
+}
+
+/// Reads a P-256 public key from PEM, as `openssl pkey -pubout` writes it: x followed by y.
+///
+/// # Errors
+/// Text that is no such key.
+pub fn es256_public_from_pem(pem: &str) -> Result<[u8; 64], SigningKeyError> {
+    let key = p256::PublicKey::from_public_key_pem(pem).map_err(|_| SigningKeyError::NotP256PublicPem)?;
+    let mut public = [0; 64];
+    public.copy_from_slice(&key.to_sec1_point(false).as_bytes()[1..]);
+    Ok(public)
+}
+
+/// Writes an ES256 signature, r followed by s, in the DER of X.509 (RFC 3279 section 2.2.3); `None` if it is none.
+pub fn es256_signature_to_der(signature: &[u8]) -> Option<Vec<u8>> {
+    Some(p256::ecdsa::Signature::from_slice(signature).ok()?.to_der().as_bytes().to_vec())
+}
+
+/// Reads an ES256 signature from DER: r followed by s; `None` if it is none.
+pub fn es256_signature_from_der(der: &[u8]) -> Option<[u8; 64]> {
+    Some(p256::ecdsa::Signature::from_der(der).ok()?.to_bytes().into())
+}
+
 /// A PS256 private key in memory, for tests and development: RUSTSEC-2023-0071 concerns private-key
 /// operations of this library over a network, so a product signs in a hardware module.
 pub struct Ps256Key(rsa::pss::SigningKey<sha2::Sha256>, Vec<u8>);
@@ -165,6 +203,28 @@ mod tests {
         for text in ["", "key", &pem[1..], &pem[..100], &pem.replacen('M', "N", 1)] {
             assert_eq!(Es256Key::from_pem(text).err(), Some(SigningKeyError::NotP256Pem), "{text}");
         }
+    }
+
+    #[test]
+    fn a_public_key_survives_its_pem_and_a_private_one_is_no_public_one() {
+        let key = Es256Key::generate();
+        let pem = es256_public_pem(&key.public()).unwrap();
+        assert_eq!(es256_public_from_pem(&pem), Ok(key.public()));
+        for text in ["", "key", &pem[1..], &pem[..100], &key.to_pem()] {
+            assert_eq!(es256_public_from_pem(text), Err(SigningKeyError::NotP256PublicPem), "{text}");
+        }
+        assert_eq!(es256_public_pem(&[7; 64]), Err(SigningKeyError::NotP256PublicPem));
+    }
+
+    #[test]
+    fn a_signature_survives_its_der_and_nothing_else_is_one() {
+        let signature = Es256Key::generate().sign(&sha256(b"message"));
+        let der = es256_signature_to_der(&signature).unwrap();
+        assert_eq!(es256_signature_from_der(&der), Some(signature));
+        assert_eq!(es256_signature_from_der(&signature), None);
+        assert_eq!(es256_signature_from_der(&[&der[..], &[0]].concat()), None);
+        assert_eq!(es256_signature_to_der(&[0; 64]), None);
+        assert_eq!(es256_signature_to_der(&signature[1..]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod cose;
 mod inspect;
 
 pub use cose::{certify, delegation, encode_key, sign_manifest, sign_message};
-pub use inspect::Inspected;
+pub use inspect::{Inspected, InspectedMessage};
 
 use crate::cbor;
 use crate::cose::MAX_SIGNATURES;

@@ -22,9 +22,9 @@ pub struct MessagePolicy<'a> {
 }
 
 /// A delegation part and a COSE_Sign: the shape only, nothing is verified.
-struct UntrustedMessage<'a> {
-    delegation: &'a [u8],
-    signed: &'a [u8],
+pub(crate) struct UntrustedMessage<'a> {
+    pub(crate) delegation: &'a [u8],
+    pub(crate) signed: &'a [u8],
 }
 
 impl<'b> Decode<'b> for UntrustedMessage<'b> {
