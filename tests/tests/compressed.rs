@@ -18,6 +18,7 @@ fn slot(maker: &Maker) -> Vec<u8> {
         initramfs: Some(b"an initramfs that repeats itself ".repeat(20_000)),
         cmdline: cmdline(TOKEN),
         compression: Compression::Lz4,
+        places: release::OsPlaces::default(),
     };
     let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0 };
     maker.seal_release(&OsRelease::sign(&maker.owner, &identity, parts).unwrap())

@@ -37,6 +37,7 @@ fn with_linux_on(
         initramfs: Some(xtask::initramfs::build(&read(busybox), TOKEN).unwrap()),
         cmdline: format!("earlycon=pl011,0x9000000 console=ttyAMA0 panic=-1 kiln.then={then}"),
         compression: Compression::None,
+        places: release::OsPlaces::default(),
     };
     let maker = Maker::development();
     let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0 };

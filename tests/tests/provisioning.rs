@@ -284,6 +284,7 @@ fn a_device_with_debians_linux_and_two_cores_closes_and_reboots() {
         initramfs: Some(xtask::initramfs::build(&fetched("KILN_BUSYBOX"), TOKEN).unwrap()),
         cmdline: "earlycon=pl011,0x9000000 console=ttyAMA0 panic=-1".into(),
         compression: Compression::None,
+        places: release::OsPlaces::default(),
     });
     let die = factory.die().machine(|config| config.cores(2));
     let run = die.provision(&factory.open(1));

@@ -109,6 +109,7 @@ pub fn make(firmware: &Firmware, input: &Input, die: &DevelopmentDie) -> Result<
         initramfs: input.initramfs.clone(),
         cmdline: input.cmdline.clone(),
         compression: Compression::None,
+        places: release::OsPlaces::default(),
     };
     let system = OsRelease::sign(&owner, &identity, parts)?;
     let boot_slots = [0, 1].map(|_| stage2.seal(&secrets.boot_key(), Compression::None));

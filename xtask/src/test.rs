@@ -14,10 +14,16 @@ use crate::tools::{self, Tool};
 use crate::{debian, exec, firmware, mutants, mutation, verification, workspace};
 
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
-/// ones give it tuples where it expects lists), one that holds messages against their CDDL, and the test vectors of NIST
-/// and of RFCs.
-const LIBRARIES: [&str; 4] =
-    ["pycose==1.1.0", "cbor2==5.7.1", "zcbor==0.9.1", "cryptography-vectors==50.0.2"];
+/// ones give it tuples where it expects lists), one that holds messages against their CDDL, the test vectors of NIST
+/// and of RFCs, one that checks DSSE envelopes, and one that validates bills of materials.
+const LIBRARIES: [&str; 6] = [
+    "pycose==1.1.0",
+    "cbor2==5.7.1",
+    "zcbor==0.9.1",
+    "cryptography-vectors==50.0.2",
+    "securesystemslib==1.6.0",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
+];
 
 /// The feature of the workspace that compiles an emulator, and with it the rig that injects faults.
 pub(crate) const FAULT_RIG: &str = "fault-rig/emulator";
@@ -148,7 +154,8 @@ fn python() -> Result<PathBuf> {
     if has_libraries(&python) {
         return Ok(python);
     }
-    let step = Step::start("installing independent COSE and CDDL libraries, and test vectors");
+    let step =
+        Step::start("installing independent libraries for COSE, CDDL, DSSE and SBOMs, and test vectors");
     exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(LIBRARIES))
         .context("pip cannot install them: is the network up?")?;
@@ -160,8 +167,9 @@ fn python() -> Result<PathBuf> {
 }
 
 fn has_libraries(python: &Path) -> bool {
-    let program = "import sys, cryptography_vectors, pycose, zcbor; from importlib.metadata import version
-sys.exit(any(version(name) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
+    let program = "import sys, cryptography_vectors, cyclonedx.validation.json, jsonschema, pycose, securesystemslib, zcbor
+from importlib.metadata import version
+sys.exit(any(version(name.split('[')[0]) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
     let mut command = Command::new(python);
     command.args(["-c", program]).args(LIBRARIES);
     command.output().is_ok_and(|output| output.status.success())

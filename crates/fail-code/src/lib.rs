@@ -506,6 +506,32 @@ codes! {
         1302 DeviceOfOtherKind "device-of-other-kind"
             "the device was begun with another system, command line or machine than is asked for"
             "Go on without these options, or take another die.";
+
+        // 14xx: release folders
+        1400 ReleaseFileMissing "release-file-missing"
+            "a file that the signed release manifest lists is not in the folder"
+            "Take the whole folder as it was released.";
+        1401 ReleaseFileAltered "release-file-altered"
+            "a file of the release is not the one that the signed release manifest lists"
+            "Take the folder from its source again, and ask who altered it.";
+        1402 ReleaseFileUnlisted "release-file-unlisted"
+            "the folder holds something that the signed release manifest does not list"
+            "Take the folder from its source again: nothing may be added to a release.";
+        1403 ReleaseManifestMalformed "release-manifest-malformed"
+            "the release manifest is not the one encoding of its fields"
+            "Take the folder from its source again, or use a matching release of Kiln.";
+        1404 ReleaseMixed "release-mixed"
+            "the parts of a release do not belong together"
+            "Take the folder from its source again; if it stays so, ask the owner who signed it.";
+        1405 ProvenanceUntrusted "provenance-untrusted"
+            "the provenance is not signed by the key that the owner root delegates to, or is of another release"
+            "Do not use the release: ask its owner where it was built.";
+        1406 VersionNotRising "version-not-rising"
+            "the version is not higher than that of the release before"
+            "Raise `version`: each release has one of its own.";
+        1407 RollbackIndexFalling "rollback-index-falling"
+            "the rollback index is lower than that of the release before"
+            "Keep `rollback-index`, or raise it: it never falls.";
     }
 }
 

@@ -85,6 +85,17 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Look at the path, and whether the step that makes the file was run."
         }
         E::Read { .. } => "Make the file readable, or write it again if it is too short.",
+        E::Config { .. } => "Correct the line: docs/release.md lists what a kiln.toml holds.",
+        E::Payload { .. } => "Give the file as whatever builds it wrote it, whole.",
+        E::Kernel { .. } => "Give an uncompressed arm64 Image, and a load address 2 MiB aligned for it.",
+        E::Place { .. } | E::Overlap(..) => {
+            "Choose other values for `load-address`, or make the payload smaller: docs/architecture.md has the memory."
+        }
+        E::OutputThere { .. } => {
+            "Nothing is ever written over: choose another place, or remove what is there."
+        }
+        E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
+        E::OtherProduct { .. } => "Give --previous the release of this product that came before.",
         E::NoSigner { .. } | E::RoleMissing { .. } => {
             "Take keys that hold all roles: `kiln owner` makes them."
         }

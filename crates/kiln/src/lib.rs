@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  owner           keys of a demonstration owner                    ─┐
-//!  package         firmware and system ──▶ encrypted package         ├ release engineer
-//!  verify          what a device would make of a package            ─┘
+//!  release         all that a kiln.toml names ──▶ release folder     ├ release engineer
+//!  package         firmware and system ──▶ encrypted package         │
+//!  verify          what a device would make of either               ─┘
+//!  inspect         what any artefact says about itself
 //!  fabricate       a blank die; models the silicon vendor           ─┐
 //!  preprovision    burns it for the owner, writes the package       ─┴ whom the owner trusts with dies
 //!  authority       counts and authorises installs, certifies devices  owner
@@ -21,9 +23,11 @@ mod completions;
 pub mod explain;
 mod fabricate;
 mod failure;
+mod inspect;
 mod output;
 mod owner;
 mod package;
+mod release_folder;
 mod verify;
 
 pub use failure::Failure;
@@ -44,8 +48,10 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Owner(owner::Owner),
+    Release(release_folder::Release),
     Package(Box<package::Package>),
     Verify(verify::Verify),
+    Inspect(inspect::Inspect),
     Fabricate(fabricate::Fabricate),
     Preprovision(burn::Preprovision),
     Authority(Box<authority::cli::Command>),
@@ -65,8 +71,10 @@ impl Cli {
                 Err(error) => (false, Err(error.into())),
             },
             Command::Owner(command) => (command.json, command.run()),
+            Command::Release(command) => (command.json, command.run()),
             Command::Package(command) => (command.json, command.run()),
             Command::Verify(command) => (command.json, command.run()),
+            Command::Inspect(command) => (command.json, command.run()),
             Command::Fabricate(command) => (command.json, command.run()),
             Command::Preprovision(command) => (command.json, command.run()),
             Command::Explain(command) => (command.json, command.run("kiln")),

@@ -6,8 +6,8 @@ use boot_crypto::host::random;
 use clap::Args;
 use memory_map::qemu_virt::BOARD;
 use release::{
-    Compression, FlatImage, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, flatten_elf, hex,
-    read_secret,
+    Compression, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, hex, inside, read_secret,
+    read_stage,
 };
 use sealed_image::Version;
 use serde_json::json;
@@ -108,14 +108,15 @@ impl Package {
         };
         Ok(PackageParts {
             release: self.name.clone(),
-            stage1: stage(&self.stage1)?,
-            stage2: stage(&self.stage2)?,
+            stage1: read_stage(&self.stage1)?,
+            stage2: read_stage(&self.stage2)?,
             os: OsParts {
                 kernel: read(&self.kernel)?,
                 device_tree: read(&self.device_tree)?,
                 initramfs: self.initramfs.as_deref().map(read).transpose()?,
                 cmdline: self.cmdline.clone(),
                 compression: if self.compress { Compression::Lz4 } else { Compression::None },
+                places: release::OsPlaces::default(),
             },
             secrets: self.secret.iter().map(|file| read(file)).collect::<Result<_, _>>()?,
             provisioning_key,
@@ -123,29 +124,7 @@ impl Package {
     }
 }
 
-/// Tells whether a file would lie in a folder that need not be there yet.
-fn inside(file: &Path, folder: &Path) -> bool {
-    let absolute = |path: &Path| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-        let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-        there.map_or(path.clone(), |(above, real)| match path.strip_prefix(above) {
-            Ok(rest) => real.join(rest),
-            Err(_) => path.clone(),
-        })
-    };
-    absolute(file).starts_with(absolute(folder))
-}
-
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| release::Error::Read { path: path.into(), error }.into())
-}
-
-fn stage(path: &Path) -> Result<FlatImage, Failure> {
-    flatten_elf(&read(path)?).map_err(|error| match error {
-        release::Error::Elf { reason } => {
-            release::Error::Elf { reason: format!("{}: {reason}", path.display()) }.into()
-        }
-        other => other.into(),
-    })
 }

@@ -1,76 +1,17 @@
 //! The command as people and machines use it.
 
-use object::elf::{EM_AARCH64, ET_EXEC, FileFlags, OsAbi, PF_R, PF_X, PT_LOAD};
-use object::write::elf::{FileHeader, ProgramHeader, Writer};
+mod common;
+
+use common::Desk;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-use tempfile::TempDir;
 
-/// A folder in which the command runs, with firmware in it.
-struct Desk(TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
-        desk.put("stage0.bin", b"stage0 of a test");
-        desk.put("stage1.elf", &elf(&[1; 5000]));
-        desk.put("stage2.elf", &elf(&[2; 5000]));
-        desk.put("Image", &[3; 9000]);
-        desk.put("board.dtb", &[4; 500]);
-        desk
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Runs `kiln`; nobody is there to answer a question.
-    fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_kiln"))
-            .args(line.split_whitespace())
-            .current_dir(self.0.path())
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// Runs a command that succeeds, and returns what it prints on stdout.
-    #[track_caller]
-    fn good(&self, line: &str) -> String {
-        let output = self.run(line);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "kiln {line}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs a command that fails, and returns what it prints on stderr; stdout stays empty.
-    #[track_caller]
-    fn bad(&self, line: &str) -> String {
-        let output = self.run(line);
-        assert_eq!(output.status.code(), Some(1), "kiln {line}");
-        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    #[track_caller]
-    fn good_json(&self, line: &str) -> Value {
-        let object: Value = serde_json::from_str(&self.good(&format!("{line} --json"))).unwrap();
-        assert_eq!(object["result"], "ok", "{object}");
-        object
-    }
-
-    /// Makes an owner, a package and a blank device.
-    fn prepare(&self) {
-        self.good("owner keys");
-        self.good(&format!("{PACKAGE} --content-key content.key package"));
-        self.good(FABRICATE);
-    }
+/// Makes an owner, a package and a blank device.
+fn prepare(desk: &Desk) {
+    desk.good("owner keys");
+    desk.good(&format!("{PACKAGE} --content-key content.key package"));
+    desk.good(FABRICATE);
 }
 
 const PACKAGE: &str = "package --owner keys --stage1 stage1.elf --stage2 stage2.elf --kernel Image \
@@ -79,39 +20,6 @@ const FABRICATE: &str = "fabricate --stage0 stage0.bin --vendor vendor device";
 const STATION: &str = "station --device d1=unix:none --authority https://localhost:1 --lot lot --ca ca.pem \
     --certificate station.pem --key station.key.pem";
 const PREPROVISION: &str = "preprovision --package package device";
-
-/// An executable of one segment, at the address of a stage.
-fn elf(code: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut writer = Writer::new(object::Endianness::Little, true, &mut bytes);
-    writer.reserve_file_header();
-    writer.reserve_program_headers(1);
-    let offset = writer.reserve(code.len() as u64, 16);
-    let load = memory_map::qemu_virt::STAGE_RUN.base;
-    let header = FileHeader {
-        os_abi: OsAbi(0),
-        abi_version: 0,
-        e_type: ET_EXEC,
-        e_machine: EM_AARCH64,
-        e_entry: load,
-        e_flags: FileFlags(0),
-    };
-    writer.write_file_header(&header).unwrap();
-    writer.write_align_program_headers();
-    writer.write_program_header(&ProgramHeader {
-        p_type: PT_LOAD,
-        p_flags: PF_R | PF_X,
-        p_offset: offset,
-        p_vaddr: load,
-        p_paddr: load,
-        p_filesz: code.len() as u64,
-        p_memsz: code.len() as u64,
-        p_align: 16,
-    });
-    writer.pad_until(offset);
-    writer.write(code);
-    bytes
-}
 
 #[test]
 fn a_die_goes_from_blank_to_secured() {
@@ -149,7 +57,7 @@ fn a_die_goes_from_blank_to_secured() {
 #[test]
 fn fuses_are_not_burned_unasked() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     let before = fs::read(desk.path("device/flash0.img")).unwrap();
     let said = desk.bad(PREPROVISION);
     assert!(said.contains("lifecycle blank → secured") && said.contains("--yes"), "{said}");
@@ -159,7 +67,7 @@ fn fuses_are_not_burned_unasked() {
 #[test]
 fn a_refusal_has_its_cause_its_code_and_its_cure() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     desk.good(&format!("{PREPROVISION} --yes"));
     let said = desk.bad(PREPROVISION);
     assert!(!said.contains("→"), "nobody is asked about a die that is refused: {said}");
@@ -180,7 +88,7 @@ fn a_refusal_has_its_cause_its_code_and_its_cure() {
 #[test]
 fn a_written_flash_is_refused_with_its_file_and_place() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     let mut flash = fs::read(desk.path("device/flash1.img")).unwrap();
     flash[0x1234] = 0;
     desk.put("device/flash1.img", &flash);
@@ -192,7 +100,7 @@ fn a_written_flash_is_refused_with_its_file_and_place() {
 #[test]
 fn nothing_is_ever_written_over() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     for line in ["owner keys", FABRICATE, &format!("{PACKAGE} --content-key other.key package")] {
         let said = desk.bad(line);
         assert!(said.contains("Nothing is ever written over"), "{line}: {said}");
@@ -224,7 +132,7 @@ fn the_content_key_does_not_go_to_the_factory() {
 #[test]
 fn a_lot_can_have_a_second_package_for_the_same_dies() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     let line = format!("{PACKAGE} --content-key 2.key --provisioning-key package/provisioning.key second");
     desk.good(&line);
     let key = |package: &str| fs::read_to_string(desk.path(package).join("provisioning.key")).unwrap();
@@ -236,7 +144,7 @@ fn a_lot_can_have_a_second_package_for_the_same_dies() {
 #[test]
 fn mistakes_are_named_with_what_mends_them() {
     let desk = Desk::new();
-    desk.prepare();
+    prepare(&desk);
     desk.put("text", b"not an executable");
     let stage1 = PACKAGE.replace("stage1.elf", "text");
     for (line, words) in [

@@ -30,6 +30,18 @@ impl<'a> Judge<'a> {
     fn lenient(board: &'a str, root: Digest) -> Self {
         Self { board, root, floors: [0; ROLES as usize], refuse_test_keys: false }
     }
+
+    /// Judges something by what an image of this kind must be.
+    fn policy<T>(&self, kind: Kind, judge: impl FnOnce(&Policy<'_>) -> T) -> T {
+        let floor = kind.role().map(|role| self.floors[usize::from(role.number()) - 1]);
+        judge(&Policy {
+            board: self.board,
+            kind,
+            roots: &[Root { digest: self.root, revoked: false }],
+            rollback_floor: u32::from(floor.unwrap_or_default()),
+            refuse_test_keys: self.refuse_test_keys,
+        })
+    }
 }
 
 /// Verifies and decrypts a boot slot as stage0 of a die with this root would, at rollback floor 0 and with
@@ -102,6 +114,33 @@ pub(crate) fn open_package(
     Ok(objects)
 }
 
+/// Verifies who signed each image of a slot, as a device does before it has a key: the chain from the root, the role,
+/// the board and the rollback floor. The first image must be of the kind `first`; what the others are, they say
+/// themselves, signed. Nothing is decrypted.
+pub(crate) fn verify_signatures(
+    slot: &[u8],
+    first: Kind,
+    judge: &Judge<'_>,
+) -> Result<Vec<ImageInfo>, Error> {
+    let infos = inspect_slot(slot)?;
+    for (place, info) in infos.iter().enumerate() {
+        let kind = if place == 0 { first } else { info.kind };
+        let image = slot.get(info.offset as usize..).ok_or(Error::SlotTruncated { offset: info.offset })?;
+        judge
+            .policy(kind, |policy| {
+                let header = Header::parse(image)?;
+                let metadata = image.get(..header.metadata_len() as usize);
+                let truncated = sealed_image::Error::Truncated {
+                    found: image.len() as u32,
+                    expected: header.metadata_len(),
+                };
+                UntrustedImage::parse(metadata.ok_or(truncated)?)?.verify::<Es256AndPs256>(policy).map(|_| ())
+            })
+            .map_err(|error| Error::Image { offset: info.offset, error })?;
+    }
+    Ok(infos)
+}
+
 /// The images of a slot, one after the other.
 struct Images<'a> {
     slot: &'a [u8],
@@ -120,16 +159,10 @@ impl<'a> Images<'a> {
         let info = self.infos.next().ok_or(Error::SlotTruncated { offset: self.next })?;
         let offset = info.offset;
         self.next = (offset + info.stored_bytes).next_multiple_of(u64::from(PAYLOAD_ALIGN));
-        let floor = kind.role().map(|role| judge.floors[usize::from(role.number()) - 1]);
-        let policy = Policy {
-            board: judge.board,
-            kind,
-            roots: &[Root { digest: judge.root, revoked: false }],
-            rollback_floor: u32::from(floor.unwrap_or_default()),
-            refuse_test_keys: judge.refuse_test_keys,
-        };
         let bytes = self.slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
-        let plain = decrypt(bytes, &policy, key).map_err(|error| Error::Image { offset, error })?;
+        let plain = judge
+            .policy(kind, |policy| decrypt(bytes, policy, key))
+            .map_err(|error| Error::Image { offset, error })?;
         Ok(OpenedImage { info, plain })
     }
 }

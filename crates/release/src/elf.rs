@@ -1,9 +1,10 @@
 //! From an ELF executable to the flat binary that a device loads.
 
-use crate::Error;
+use crate::{Error, files};
 use object::elf::{EM_AARCH64, ET_DYN, ET_EXEC, FileHeader64, PT_LOAD};
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use std::path::Path;
 
 /// Longest flat binary: a gap between two segments is filled with zeros, and one this wide is a mistake in a
 /// linker script.
@@ -18,6 +19,17 @@ pub struct FlatImage {
     pub load: u64,
     /// Physical address of the first instruction.
     pub entry: u64,
+}
+
+/// Reads a stage from its ELF file, and lays it out.
+///
+/// # Errors
+/// A file that cannot be read; as [`flatten_elf`], with the file.
+pub fn read_stage(path: &Path) -> Result<FlatImage, Error> {
+    flatten_elf(&files::read(path)?).map_err(|error| match error {
+        Error::Elf { reason } => Error::Elf { reason: format!("{}: {reason}", path.display()) },
+        other => other,
+    })
 }
 
 /// Lays the loadable segments of a 64-bit little-endian AArch64 executable at their physical addresses.

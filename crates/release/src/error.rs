@@ -3,7 +3,9 @@
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
-use sealed_image::{Kind, Role};
+use memory_map::Region;
+use sealed_image::{Kind, Part, Role, Version};
+use stage2_production::kernel_image::KernelImageError;
 use std::path::PathBuf;
 
 /// Everything that can be wrong, with what is needed to mend it.
@@ -77,6 +79,122 @@ pub enum Error {
     ReleaseMixed {
         /// What does not fit.
         what: &'static str,
+    },
+    /// A configuration cannot be used.
+    #[error("{}{}: {reason}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A payload is not what its kind says.
+    #[error("{}: {reason}", path.display())]
+    Payload {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A device would not start the kernel.
+    #[error("{}: {cause} ({error:?})", path.display(), cause = error.code().cause())]
+    Kernel {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: KernelImageError,
+    },
+    /// An object would leave the memory for the operating system.
+    #[error(
+        "the {} of {size} bytes at {load:#x} leaves the memory for the operating system, {:#x} to {:#x}",
+        kind.name(), window.base, window.end()
+    )]
+    Place {
+        /// What.
+        kind: Kind,
+        /// Where it would be loaded.
+        load: u64,
+        /// The bytes that it takes there.
+        size: u64,
+        /// The memory for it.
+        window: Region,
+    },
+    /// Two objects would share memory.
+    #[error("the {} ({:#x} to {:#x}) and the {} ({:#x} to {:#x}) would lie over each other",
+        .0.0.name(), .0.1.base, .0.1.end(), .1.0.name(), .1.1.base, .1.1.end())]
+    Overlap((Kind, Region), (Kind, Region)),
+    /// A release would be written where something is.
+    #[error("{} is there already", path.display())]
+    OutputThere {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The content key would go to the factory.
+    #[error("the content key would lie in the folder of the release, and go where that goes: {}", path.display())]
+    ContentKeyInside {
+        /// Where it was to be written.
+        path: PathBuf,
+    },
+    /// The release before is of something else.
+    #[error("the release before is of {previous}, this one of {found}")]
+    OtherProduct {
+        /// Its product and board.
+        previous: String,
+        /// This release's.
+        found: String,
+    },
+    /// The version does not rise.
+    #[error("the version {found} is not higher than {previous}, that of the release before")]
+    VersionNotRising {
+        /// The version of the release before.
+        previous: Version,
+        /// This release's.
+        found: Version,
+    },
+    /// The rollback index falls.
+    #[error("the rollback index {found} is lower than {previous}, that of the release before")]
+    RollbackIndexFalling {
+        /// The rollback index of the release before.
+        previous: u32,
+        /// This release's.
+        found: u32,
+    },
+    /// A release manifest is not signed as it must be.
+    #[error("the release manifest: {cause} ({0:?})", cause = release_code(.0).cause())]
+    ReleaseSignature(sealed_image::Error),
+    /// A release manifest cannot be read.
+    #[error("the release manifest is not the one encoding of its fields, from offset {offset} on")]
+    ReleaseManifest {
+        /// Where that was noticed.
+        offset: u32,
+    },
+    /// A file of a release is not there.
+    #[error("{name} is not there, and the signed release manifest lists it")]
+    FileMissing {
+        /// Its name in the folder.
+        name: String,
+    },
+    /// A file of a release is another.
+    #[error("{name} is not the file that {listed_in} lists")]
+    FileAltered {
+        /// Its name in the folder.
+        name: String,
+        /// What says so.
+        listed_in: &'static str,
+    },
+    /// A folder of a release holds something else too.
+    #[error("{name} is in the folder, and the signed release manifest does not list it")]
+    FileUnlisted {
+        /// Its name in the folder.
+        name: String,
+    },
+    /// The provenance cannot be believed.
+    #[error("the provenance: {reason}")]
+    Provenance {
+        /// Why.
+        reason: &'static str,
     },
     /// No rollback floor in fuses reaches the rollback index.
     #[error("the rollback index {found} is higher than fuses can count: at most {}", lifecycle::MAX_LEVEL)]
@@ -192,6 +310,18 @@ impl Error {
             Self::Image { error, .. } | Self::Seal(sealed_image::host::SealError::Manifest(error)) => {
                 Some(error.code())
             }
+            Self::Kernel { error, .. } => Some(error.code()),
+            Self::Place { .. } => Some(FailCode::LoadAddress),
+            Self::Overlap(..) => Some(FailCode::LoadOverlap),
+            Self::VersionNotRising { .. } => Some(FailCode::VersionNotRising),
+            Self::RollbackIndexFalling { .. } => Some(FailCode::RollbackIndexFalling),
+            Self::ReleaseSignature(error) => Some(release_code(error)),
+            Self::ReleaseManifest { .. } => Some(FailCode::ReleaseManifestMalformed),
+            Self::FileMissing { .. } => Some(FailCode::ReleaseFileMissing),
+            Self::FileAltered { .. } => Some(FailCode::ReleaseFileAltered),
+            Self::FileUnlisted { .. } => Some(FailCode::ReleaseFileUnlisted),
+            Self::Provenance { .. } => Some(FailCode::ProvenanceUntrusted),
+            Self::ReleaseMixed { .. } => Some(FailCode::ReleaseMixed),
             Self::SlotTruncated { .. } => Some(FailCode::ImageTruncated),
             Self::SlotEmpty => Some(FailCode::SlotEmpty),
             Self::NotInBundle { .. } => Some(FailCode::ObjectNotInBundle),
@@ -202,5 +332,17 @@ impl Error {
             Self::FusePolicy(deviation) => Some(deviation.code()),
             _ => None,
         }
+    }
+}
+
+/// Returns the code of a refusal of a release manifest: devices see such messages only as answers of the authority, and
+/// have other codes for what is wrong with those.
+fn release_code(error: &sealed_image::Error) -> FailCode {
+    match error {
+        sealed_image::Error::Malformed { part: Part::Message, .. } | sealed_image::Error::ContentType => {
+            FailCode::ReleaseManifestMalformed
+        }
+        sealed_image::Error::MessageRole { .. } => FailCode::RoleWrong,
+        other => other.code(),
     }
 }

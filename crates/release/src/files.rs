@@ -66,6 +66,19 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> Result<(
     write().map_err(|error| Error::Write { path: path.into(), error })
 }
 
+/// Tells whether a file would lie in a folder that need not be there yet.
+pub fn inside(file: &Path, folder: &Path) -> bool {
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+        there.map_or(path.clone(), |(above, real)| match path.strip_prefix(above) {
+            Ok(rest) => real.join(rest),
+            Err(_) => path.clone(),
+        })
+    };
+    absolute(file).starts_with(absolute(folder))
+}
+
 /// Makes a folder and those above it; one that is there already is fine.
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|error| Error::Write { path: path.into(), error })

@@ -50,7 +50,7 @@ pub fn inspect_slot(slot: &[u8]) -> Result<Vec<ImageInfo>, Error> {
 }
 
 fn inspect(bytes: &[u8], offset: u64) -> Result<ImageInfo, Error> {
-    let Inspected { manifest, manifest_digest, compression, root, signers, image_len } =
+    let Inspected { manifest, manifest_digest, compression, root, signers, image_len, .. } =
         Inspected::of(bytes).map_err(|error| Error::Image { offset, error })?;
     if image_len > bytes.len() as u64 {
         return Err(Error::SlotTruncated { offset });

@@ -4,6 +4,7 @@
 //!  Owner (roles' keys + certificates) ── sign ──▶ SignedPayload / OsRelease      once for each release
 //!  DieSecrets (or another key)        ── seal ──▶ sealed image / OS slot         anew for every place it lies in
 //!  PackageRelease::make               ── both ──▶ package + content key          once for each lot
+//!  make_release, verify_release       ── all of it, as kiln.toml says ──▶ a release folder
 //!  SiliconVendor, fabricate           ── model ─▶ blank die                      what a silicon vendor does
 //!  preprovision                       ── burn ──▶ die in Secured, package on its storage
 //!  FlashLayout, write_disk            ── place ─▶ flash0, disk
@@ -25,8 +26,10 @@ mod error;
 mod fabricate;
 mod files;
 mod flash;
+mod folder;
 mod hex;
 mod inspect;
+mod look;
 mod os;
 mod otp_file;
 mod owner;
@@ -42,17 +45,25 @@ mod x509;
 pub use check::{OpenedImage, open_boot_slot, open_os_slot};
 pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
-pub use elf::{FlatImage, flatten_elf};
+pub use elf::{FlatImage, flatten_elf, read_stage};
 pub use error::Error;
 pub use fabricate::{FabricatedDie, fabricate, make_die};
+pub use files::inside;
 pub use flash::{FlashLayout, write_disk};
+pub use folder::{
+    BundleConfig, Check, CrateInfo, MadeRelease, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig,
+    ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
+    make_release, read_root, verify_release,
+};
 pub use hex::{hex, unhex};
 pub use inspect::{ImageInfo, inspect_slot};
-pub use os::{OsParts, OsRelease};
+pub use look::look;
+pub use os::{OsParts, OsPlaces, OsRelease};
 pub use otp_file::{OtpFile, fuse_word_offset};
 pub use owner::{Identity, Owner, Profile, RoleKey, STAGE_CHUNK};
-pub use owner_files::OwnerKeys;
+pub use owner_files::{OwnerKeys, ROOT_PUBLIC};
 pub use package::{ContentKey, PackageFacts, PackageParts, PackageRelease};
+pub(crate) use package_files::read_key_text;
 pub use package_files::read_secret;
 pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};

@@ -10,6 +10,28 @@ use sealed_image::{Bundle, BundleObject, Compression, Kind, PAYLOAD_ALIGN};
 /// Chunk size of kernels and initramfs, in bytes.
 const OS_CHUNK: u32 = 128 * 1024;
 
+/// Where the objects of an operating system are loaded: physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OsPlaces {
+    /// The kernel, which is entered at its first byte.
+    pub kernel: u64,
+    /// The device tree.
+    pub device_tree: u64,
+    /// The initramfs.
+    pub initramfs: u64,
+}
+
+impl Default for OsPlaces {
+    /// The places of the board's memory map.
+    fn default() -> Self {
+        Self {
+            kernel: qemu_virt::KERNEL_LOAD,
+            device_tree: qemu_virt::DTB_LOAD,
+            initramfs: qemu_virt::INITRAMFS_LOAD,
+        }
+    }
+}
+
 /// What an operating system is made of.
 #[derive(Clone, Debug)]
 pub struct OsParts {
@@ -23,6 +45,8 @@ pub struct OsParts {
     pub cmdline: String,
     /// How each copy of kernel and initramfs is compressed.
     pub compression: Compression,
+    /// Where its objects are loaded.
+    pub places: OsPlaces,
 }
 
 /// A signed release of an operating system, ready to be sealed for any number of places.
@@ -51,14 +75,14 @@ impl OsRelease {
             entry,
             chunk_size,
         };
-        let kernel = facts(Kind::Kernel, qemu_virt::KERNEL_LOAD, qemu_virt::KERNEL_LOAD, OS_CHUNK);
-        let device_tree = facts(Kind::DeviceTree, qemu_virt::DTB_LOAD, 0, STAGE_CHUNK);
+        let kernel = facts(Kind::Kernel, parts.places.kernel, parts.places.kernel, OS_CHUNK);
+        let device_tree = facts(Kind::DeviceTree, parts.places.device_tree, 0, STAGE_CHUNK);
         let mut objects = vec![
             (Kind::Kernel, owner.sign(&kernel, parts.kernel)?),
             (Kind::DeviceTree, owner.sign(&device_tree, parts.device_tree)?),
         ];
         if let Some(initramfs) = parts.initramfs {
-            let facts = facts(Kind::Initramfs, qemu_virt::INITRAMFS_LOAD, 0, OS_CHUNK);
+            let facts = facts(Kind::Initramfs, parts.places.initramfs, 0, OS_CHUNK);
             objects.push((Kind::Initramfs, owner.sign(&facts, initramfs)?));
         }
         let named: Vec<_> = objects

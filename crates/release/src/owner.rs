@@ -2,7 +2,9 @@
 
 use crate::{Error, FlatImage};
 use boot_crypto::Digest;
-use sealed_image::host::{Facts, SignedPayload, Signer, certify, delegation, encode_grant};
+use sealed_image::host::{
+    Facts, SealError, SignedPayload, Signer, certify, delegation, encode_grant, sign_message,
+};
 use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, PublicKey, Role, Version};
 
 /// What a release is for.
@@ -134,6 +136,42 @@ impl Owner {
             return Err(Error::RoleMissing { role });
         }
         Ok(delegation(&PublicKey::P256(self.root), &certificates))
+    }
+
+    /// Returns the root's public key: x followed by y.
+    pub fn root(&self) -> &[u8; 64] {
+        &self.root
+    }
+
+    /// Signs a message with the keys of `role`: what [`sealed_image::verify_message`] verifies.
+    ///
+    /// # Errors
+    /// No such key, a signer that fails.
+    pub fn sign_message(&self, role: Role, content_type: &str, payload: &[u8]) -> Result<Vec<u8>, Error> {
+        let delegation = self.delegation(role)?;
+        Ok(sign_message(content_type, payload, &delegation, &self.signers(role))?)
+    }
+
+    /// Signs a SHA-256 digest with the keys of `role`, and returns the thumbprint of each with its signature: for
+    /// formats of others, which say themselves what is signed.
+    ///
+    /// # Errors
+    /// No such key, a signer that fails.
+    pub(crate) fn sign_digest(&self, role: Role, digest: &Digest) -> Result<Vec<(Digest, Vec<u8>)>, Error> {
+        let signers = self.signers(role);
+        if signers.is_empty() {
+            return Err(Error::RoleMissing { role });
+        }
+        let sign = |signer: &&dyn Signer| {
+            let signature = signer.sign(digest).map_err(SealError::Signer)?;
+            Ok((signer.public_key().thumbprint(), signature))
+        };
+        signers.iter().map(sign).collect()
+    }
+
+    fn signers(&self, role: Role) -> Vec<&dyn Signer> {
+        let keys = self.roles.iter().filter(|key| key.role == role);
+        keys.map(|key| &*key.signer as &dyn Signer).collect()
     }
 
     /// Signs a payload with the key of the role that owns its kind.

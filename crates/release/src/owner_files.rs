@@ -2,17 +2,20 @@
 
 use crate::files::{self, Readers};
 use crate::{Error, Owner, Profile, RoleKey};
-use boot_crypto::host::Es256Key;
+use boot_crypto::host::{Es256Key, es256_public_pem};
 use sealed_image::Role;
 use std::path::Path;
 
 /// The roles that have a key.
 const ROLES: [Role; 4] = [Role::Boot, Role::Provision, Role::Os, Role::Authority];
 
+/// The file of the root's public key, next to the private keys.
+pub const ROOT_PUBLIC: &str = "owner-root.pub.pem";
+
 /// An owner's private keys, all ES256, fresh for everyone who founds one.
 ///
-/// In a folder they are `owner-root.key.pem`, `owner-boot.key.pem` and so on, each PKCS#8 PEM of mode 0600. A product
-/// keeps its root offline and its role keys in hardware modules; what it signs is the same.
+/// In a folder they are `owner-root.key.pem`, `owner-boot.key.pem` and so on, each PKCS#8 PEM of mode 0600; next to them
+/// `owner-root.pub.pem` is for everybody who verifies what the owner releases. A product keeps its root offline and its role keys in hardware modules; what it signs is the same.
 pub struct OwnerKeys {
     root: Es256Key,
     roles: [Es256Key; ROLES.len()],
@@ -44,7 +47,14 @@ impl OwnerKeys {
         for (name, key) in roles.chain([("root", &self.root)]) {
             files::write_new(&folder.join(file(name)), key.to_pem().as_bytes(), Readers::Owner)?;
         }
-        Ok(())
+        self.write_public(folder)
+    }
+
+    fn write_public(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(ROOT_PUBLIC);
+        let pem = es256_public_pem(&self.root.public())
+            .map_err(|error| Error::KeyFile { path: path.clone(), error })?;
+        files::write_new(&path, pem.as_bytes(), Readers::Anyone)
     }
 
     /// Reads the keys of a folder, or founds an owner there.
@@ -53,7 +63,11 @@ impl OwnerKeys {
     /// As [`read`](Self::read) and [`write`](Self::write).
     pub fn read_or_found(folder: &Path) -> Result<Self, Error> {
         if folder.join(file("root")).exists() {
-            return Self::read(folder);
+            let keys = Self::read(folder)?;
+            if !folder.join(ROOT_PUBLIC).exists() {
+                keys.write_public(folder)?;
+            }
+            return Ok(keys);
         }
         let keys = Self::found();
         keys.write(folder)?;
@@ -98,9 +112,10 @@ mod tests {
         assert_ne!(OwnerKeys::found().owner(BOARD).unwrap().root_digest(), digest);
 
         let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
-        assert_eq!(files.len(), 1 + ROLES.len());
+        assert_eq!(files.len(), 2 + ROLES.len());
+        assert_eq!(crate::read_root(&folder.path().join(ROOT_PUBLIC)).unwrap(), digest);
         #[cfg(unix)]
-        for file in files {
+        for file in files.iter().filter(|file| file.file_name() != ROOT_PUBLIC) {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
         }

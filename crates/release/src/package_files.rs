@@ -170,7 +170,11 @@ fn write_key(path: &Path, key: &Key) -> Result<(), Error> {
 /// # Errors
 /// A file that cannot be read, or holds no key.
 pub fn read_secret(path: &Path) -> Result<Key, Error> {
-    let text = files::read_text(path)?;
+    read_key_text(&files::read_text(path)?, path)
+}
+
+/// Reads a key from the text of its file, which `path` names in errors.
+pub(crate) fn read_key_text(text: &str, path: &Path) -> Result<Key, Error> {
     let key = unhex(text.trim_end()).map(Key::new);
     key.ok_or_else(|| Error::SecretFile { path: path.into() })
 }

@@ -19,6 +19,7 @@ fn kernel_image(owner: &Owner) -> Vec<u8> {
         initramfs: None,
         cmdline: "quiet".into(),
         compression: Compression::None,
+        places: release::OsPlaces::default(),
     };
     let release = OsRelease::sign(owner, &identity, parts).unwrap();
     release.objects[0].1.seal(&test_keys::die([0; 16]).unwrap().os_key(), Compression::None).unwrap()

@@ -29,6 +29,7 @@ fn parts(compression: Compression) -> OsParts {
         initramfs: Some(pattern(300_000, 4)),
         cmdline: "console=ttyAMA0 earlycon".into(),
         compression,
+        places: release::OsPlaces::default(),
     }
 }
 

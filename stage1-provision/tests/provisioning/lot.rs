@@ -143,7 +143,14 @@ fn release_of(
         release: "a test".into(),
         stage1: stage(plaintext(6_000, seed ^ 0x80)),
         stage2: stage(stage2),
-        os: OsParts { kernel, device_tree, initramfs: Some(initramfs), cmdline: "quiet".into(), compression },
+        os: OsParts {
+            kernel,
+            device_tree,
+            initramfs: Some(initramfs),
+            cmdline: "quiet".into(),
+            compression,
+            places: release::OsPlaces::default(),
+        },
         secrets: vec![secret, second_secret],
         provisioning_key: Key::new([seed ^ 0x55; 32]),
     };

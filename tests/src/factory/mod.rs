@@ -154,6 +154,7 @@ pub fn payload(cmdline: &str) -> OsParts {
         initramfs: Some(noise(100_000)),
         cmdline: cmdline.into(),
         compression: Compression::None,
+        places: release::OsPlaces::default(),
     }
 }
 
@@ -174,6 +175,7 @@ fn package(owner: &Owner, rollback_index: u32, os: OsParts) -> Package {
         initramfs: os.initramfs.clone(),
         cmdline: os.cmdline.clone(),
         compression: os.compression,
+        places: os.places,
     };
     let parts = PackageParts {
         release: "a test".into(),

@@ -117,6 +117,7 @@ pub(crate) fn make(
             initramfs: input.initramfs,
             cmdline: input.cmdline,
             compression: Compression::None,
+            places: release::OsPlaces::default(),
         },
         // Stands for a customer's key.
         secrets: vec![random::<32>()?.to_vec()],
@@ -132,7 +133,10 @@ pub(crate) fn make(
 
 /// Returns the token that systems of this factory prove themselves with: random, and made once, so that the same input
 /// gives the same package.
-fn token(file: &Path) -> Result<String> {
+///
+/// # Errors
+/// If its file cannot be read or written.
+pub(crate) fn token(file: &Path) -> Result<String> {
     if !file.exists() {
         fs::write(file, digest::hex(&random::<16>()?))
             .with_context(|| format!("cannot write {}", file.display()))?;

@@ -181,6 +181,7 @@ mod tests {
             initramfs: None,
             cmdline: String::new(),
             compression: Compression::None,
+            places: crate::OsPlaces::default(),
         };
         let system = OsRelease::sign(&owner, &identity, parts).unwrap();
         let slot = stage2.seal(boot, Compression::None).unwrap();

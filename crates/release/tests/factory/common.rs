@@ -44,6 +44,7 @@ pub(crate) fn parts() -> PackageParts {
             initramfs: Some(pattern(5_000, 5)),
             cmdline: "quiet".into(),
             compression: Compression::None,
+            places: release::OsPlaces::default(),
         },
         secrets: vec![SECRET.to_vec()],
         provisioning_key: Key::new(random()),

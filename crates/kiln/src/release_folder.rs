@@ -1,0 +1,60 @@
+//! `kiln release`: everything that a release is, from one file.
+
+use crate::{Failure, output};
+use clap::Args;
+use release::{ReleaseConfig, ReleasePlaces, hex, make_release};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Makes a release folder as a kiln.toml says.
+///
+/// The folder holds the provisioning package, the signed manifests, an SBOM, the provenance, and one signed manifest of
+/// all of it, which `kiln verify` checks. It appears as a whole, or not at all. The content key, which opens the package,
+/// goes to the authority and nowhere else.
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    /// What the release is made of
+    #[arg(long, value_name = "FILE", default_value = "kiln.toml")]
+    config: PathBuf,
+    /// The folder for the release; it must not be there
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// The file for the content key; it must not be there, nor lie in the folder
+    #[arg(long, value_name = "FILE")]
+    content_key: PathBuf,
+    /// The folder of the release before: the version must rise, the rollback index must not fall
+    #[arg(long, value_name = "FOLDER")]
+    previous: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Release {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let config = ReleaseConfig::read(&self.config)?;
+        let places = ReleasePlaces {
+            folder: &self.out,
+            content_key: &self.content_key,
+            previous: self.previous.as_deref(),
+        };
+        let made = make_release(&config, &places)?;
+        let checks: Vec<_> = made.checks.iter().map(|check| check.name).collect();
+        let facts = [
+            ("release", json!(self.out)),
+            ("product", json!(made.manifest.product)),
+            ("version", json!(made.manifest.version.to_string())),
+            ("rollback index", json!(made.manifest.rollback_index)),
+            ("package id", json!(hex(&made.package_id))),
+            ("owner root", json!(hex(&made.root_digest))),
+            ("files", json!(made.manifest.files.len() + 2)),
+            ("checked", json!(checks)),
+            ("content key", json!(self.content_key)),
+        ];
+        output::print(self.json, "A release:", &facts);
+        if !self.json {
+            eprintln!("Give {} to the authority, and to nobody else.", self.content_key.display());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! A folder to run the command in, and firmware for it.
+
+use object::elf::{EM_AARCH64, ET_EXEC, FileFlags, OsAbi, PF_R, PF_X, PT_LOAD};
+use object::write::elf::{FileHeader, ProgramHeader, Writer};
+use serde_json::Value;
+use std::fs;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder in which the command runs, with firmware in it.
+pub(crate) struct Desk(TempDir);
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        desk.put("stage0.bin", b"stage0 of a test");
+        desk.put("stage1.elf", &elf(&[1; 5000]));
+        desk.put("stage2.elf", &elf(&[2; 5000]));
+        desk.put("Image", &[3; 9000]);
+        desk.put("board.dtb", &[4; 500]);
+        desk
+    }
+
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs `kiln`; nobody is there to answer a question.
+    pub(crate) fn run(&self, line: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(line.split_whitespace())
+            .current_dir(self.0.path())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that succeeds, and returns what it prints on stdout.
+    #[track_caller]
+    pub(crate) fn good(&self, line: &str) -> String {
+        let output = self.run(line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "kiln {line}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that fails, and returns what it prints on stderr; stdout stays empty.
+    #[track_caller]
+    pub(crate) fn bad(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert_eq!(output.status.code(), Some(1), "kiln {line}");
+        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn good_json(&self, line: &str) -> Value {
+        let object: Value = serde_json::from_str(&self.good(&format!("{line} --json"))).unwrap();
+        assert_eq!(object["result"], "ok", "{object}");
+        object
+    }
+}
+
+/// An executable of one segment, at the address of a stage.
+pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(object::Endianness::Little, true, &mut bytes);
+    writer.reserve_file_header();
+    writer.reserve_program_headers(1);
+    let offset = writer.reserve(code.len() as u64, 16);
+    let load = memory_map::qemu_virt::STAGE_RUN.base;
+    let header = FileHeader {
+        os_abi: OsAbi(0),
+        abi_version: 0,
+        e_type: ET_EXEC,
+        e_machine: EM_AARCH64,
+        e_entry: load,
+        e_flags: FileFlags(0),
+    };
+    writer.write_file_header(&header).unwrap();
+    writer.write_align_program_headers();
+    writer.write_program_header(&ProgramHeader {
+        p_type: PT_LOAD,
+        p_flags: PF_R | PF_X,
+        p_offset: offset,
+        p_vaddr: load,
+        p_paddr: load,
+        p_filesz: code.len() as u64,
+        p_memsz: code.len() as u64,
+        p_align: 16,
+    });
+    writer.pad_until(offset);
+    writer.write(code);
+    bytes
+}

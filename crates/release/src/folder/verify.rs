@@ -1,0 +1,312 @@
+//! Verifying a release folder offline, with the device's own code.
+
+use super::manifest::{self, MANIFEST, ReleaseManifest, is_name};
+use super::provenance::{self, PROVENANCE};
+use super::sbom::{self, SBOM};
+use super::sums::{self, SUMS};
+use super::{IMAGES, ROLE_KEY, ROOT_KEY, dsse, signed_manifests};
+use crate::check::{self, Judge};
+use crate::{ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, files, hex, read_key_text};
+use boot_crypto::host::{es256_public_from_pem, es256_public_pem};
+use boot_crypto::{Digest, sha256};
+use memory_map::qemu_virt::BOARD;
+use sealed_image::{Kind, PublicKey};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Largest release manifest and `SHA256SUMS` that are read, in bytes.
+const LONGEST: u64 = 1 << 20;
+/// Largest file of a release before its size is known, in bytes: a package and something.
+const LARGEST: u64 = 1 << 30;
+
+/// One thing that was checked, and holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// A release that holds.
+#[derive(Clone, Debug)]
+pub struct VerifiedRelease {
+    /// What the owner signed about it.
+    pub manifest: ReleaseManifest,
+    /// What is known of its package.
+    pub facts: PackageFacts,
+    /// The images of the package, stage1 first.
+    pub images: Vec<ImageInfo>,
+}
+
+/// Reads the public key of an owner root from PEM, and returns its thumbprint.
+///
+/// # Errors
+/// A file that cannot be read, or holds no P-256 public key.
+pub fn read_root(path: &Path) -> Result<Digest, Error> {
+    let text = files::read_text(path)?;
+    let public = es256_public_from_pem(&text).map_err(|error| Error::KeyFile { path: path.into(), error })?;
+    Ok(PublicKey::P256(public).thumbprint())
+}
+
+/// Tells whether a folder is to be a release folder, and not a package.
+pub fn is_release_folder(folder: &Path) -> bool {
+    [MANIFEST, SUMS].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
+}
+
+/// Verifies a release folder against an owner root, which must come from elsewhere. `checks` gets what holds, one after
+/// the other, up to the first thing that does not.
+///
+/// Without the content key: that each file is the one that was signed, and each image is signed as a device wants it.
+/// With it: also every object, to the last byte, as stage1 of a die of the lot would.
+///
+/// # Errors
+/// The first reason to refuse, with the device's code where it is a device that would refuse.
+pub fn verify_release(
+    folder: &Path,
+    root: Digest,
+    content_key: Option<&ContentKey>,
+    checks: &mut Vec<Check>,
+) -> Result<VerifiedRelease, Error> {
+    let mut hold = |name, detail: String| checks.push(Check { name, detail });
+    let untrusted = read_file(folder, MANIFEST, LONGEST)?;
+    let signed = manifest::verify(&untrusted, BOARD, root)?;
+    let release = &signed.manifest;
+    hold(
+        "release manifest",
+        format!("signed by the role {}, which root {}… delegates to", manifest::ROLE.name(), hex(&root[..4])),
+    );
+
+    let files = listed_files(folder, release)?;
+    hold("files", format!("all {} that are listed, to the last byte, and no others", release.files.len()));
+    check_sums(&read_file(folder, SUMS, LONGEST)?, &untrusted, release)?;
+    hold("SHA256SUMS", "says the same".into());
+    check_keys(&files, &signed)?;
+    hold("public keys", "are the owner root's and the role's".into());
+
+    let package = package(&files)?;
+    check_facts(&package, release, root)?;
+    package.check()?;
+    hold("package", "its files belong together, and a die of the lot boots its stage1".into());
+    let images = check_images(&package, &files)?;
+    let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
+    hold("images", format!("signed as a device wants them: {}", names.join(", ")));
+
+    let bill = text(&files, SBOM)?;
+    let parts = check_bill(bill, &images)?;
+    hold("SBOM", format!("{} components; every image's part is the one signed", sbom::count(bill)));
+    let subjects = check_provenance(&files, &signed)?;
+    hold("provenance", format!("DSSE envelope signed by the role, about {subjects} files of this release"));
+
+    if let Some(content_key) = content_key {
+        let opened = package.open(content_key)?;
+        for (kind, sha256_of_part) in &parts {
+            let plain = opened.iter().find(|image| image.info.kind.name() == kind);
+            if plain.is_some_and(|image| sha256(&image.plain) != *sha256_of_part) {
+                return Err(Error::ReleaseMixed { what: "the SBOM has another SHA-256 than a payload" });
+            }
+        }
+        hold(
+            "payloads",
+            format!("{} opened and checked as a device does; the SBOM has their SHA-256", opened.len()),
+        );
+    }
+    Ok(VerifiedRelease { facts: package.facts, manifest: signed.manifest, images })
+}
+
+/// Reads a file of the folder, which must be one, and not a link to one.
+fn read_file(folder: &Path, name: &str, longest: u64) -> Result<Vec<u8>, Error> {
+    let path = folder.join(name);
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::FileMissing { name: name.into() },
+        _ => Error::Read { path: path.clone(), error },
+    };
+    if !path.symlink_metadata().map_err(failed)?.is_file() {
+        return Err(Error::FileUnlisted { name: name.into() });
+    }
+    let mut bytes = Vec::new();
+    File::open(&path).and_then(|file| file.take(longest + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > longest {
+        return Err(Error::FileAltered { name: name.into(), listed_in: "the signed release manifest" });
+    }
+    Ok(bytes)
+}
+
+/// Lists the names of all files of a folder, in their order; refuses whatever is neither a file nor a folder of files.
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    list(folder, "", &mut names)?;
+    names.sort();
+    Ok(names)
+}
+
+fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Error> {
+    let failed = |error| Error::Read { path: folder.into(), error };
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        found += 1;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type().map_err(failed)?;
+        if !is_name(&name) || !(kind.is_file() || kind.is_dir()) {
+            return Err(Error::FileUnlisted { name });
+        }
+        if kind.is_file() {
+            names.push(name);
+        } else {
+            list(&entry.path(), &format!("{name}/"), names)?;
+        }
+    }
+    if found == 0 {
+        return Err(Error::FileUnlisted { name: prefix.into() });
+    }
+    Ok(())
+}
+
+/// Reads a folder that was just made.
+pub(super) fn read_folder(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let read = |name: String| Ok((name.clone(), read_file(folder, &name, LARGEST)?));
+    names(folder)?.into_iter().map(read).collect()
+}
+
+/// Reads the files that the release manifest lists, and refuses others.
+fn listed_files(folder: &Path, release: &ReleaseManifest) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let known = |name: &String| release.file(name).is_some() || [MANIFEST, SUMS].contains(&name.as_str());
+    if let Some(name) = names(folder)?.into_iter().find(|name| !known(name)) {
+        return Err(Error::FileUnlisted { name });
+    }
+    let mut files = BTreeMap::new();
+    for file in &release.files {
+        let bytes = read_file(folder, &file.name, file.size)?;
+        if bytes.len() as u64 != file.size || sha256(&bytes) != file.digest {
+            let name = file.name.clone();
+            return Err(Error::FileAltered { name, listed_in: "the signed release manifest" });
+        }
+        files.insert(file.name.clone(), bytes);
+    }
+    Ok(files)
+}
+
+fn check_sums(untrusted: &[u8], signed: &[u8], release: &ReleaseManifest) -> Result<(), Error> {
+    let altered = || Error::FileAltered { name: SUMS.into(), listed_in: "the signed release manifest" };
+    let text = std::str::from_utf8(untrusted).map_err(|_| altered())?;
+    let mut found: BTreeMap<_, _> = sums::read(text).ok_or_else(altered)?.into_iter().collect();
+    let complete = text.lines().count() == release.files.len() + 1
+        && found.remove(MANIFEST) == Some(sha256(signed))
+        && release.files.iter().all(|file| found.get(file.name.as_str()) == Some(&file.digest));
+    if complete { Ok(()) } else { Err(altered()) }
+}
+
+fn get<'a>(files: &'a BTreeMap<String, Vec<u8>>, name: &str) -> Result<&'a [u8], Error> {
+    files.get(name).map(Vec::as_slice).ok_or_else(|| Error::FileMissing { name: name.into() })
+}
+
+fn text<'a>(files: &'a BTreeMap<String, Vec<u8>>, name: &str) -> Result<&'a str, Error> {
+    std::str::from_utf8(get(files, name)?)
+        .map_err(|_| Error::ReleaseFile { path: name.into(), reason: "it is no text in UTF-8".into() })
+}
+
+fn check_keys(files: &BTreeMap<String, Vec<u8>>, signed: &manifest::SignedBy) -> Result<(), Error> {
+    let pem = |public: &[u8; 64]| es256_public_pem(public).unwrap_or_default();
+    let role: String = signed.keys.iter().map(pem).collect();
+    if text(files, ROOT_KEY)? != pem(&signed.root) || text(files, ROLE_KEY)? != role {
+        return Err(Error::ReleaseMixed { what: "the public keys are not those that signed it" });
+    }
+    Ok(())
+}
+
+/// Puts the package together from files that were read already.
+fn package(files: &BTreeMap<String, Vec<u8>>) -> Result<PackageRelease, Error> {
+    let facts = "package/release.json";
+    let key = "package/provisioning.key";
+    Ok(PackageRelease {
+        facts: PackageFacts::from_json(text(files, facts)?)
+            .map_err(|reason| Error::ReleaseFile { path: facts.into(), reason })?,
+        stage1: get(files, IMAGES[0].0)?.to_vec(),
+        package: get(files, IMAGES[1].0)?.to_vec(),
+        provisioning_key: read_key_text(text(files, key)?, Path::new(key))?,
+    })
+}
+
+fn check_facts(package: &PackageRelease, release: &ReleaseManifest, root: Digest) -> Result<(), Error> {
+    let facts = &package.facts;
+    let mixed = |what| Err(Error::ReleaseMixed { what });
+    if facts.policy.root_digest != root {
+        return mixed("the package is for dies of another owner root");
+    }
+    if facts.board != release.board || facts.version != release.version {
+        return mixed("the package is of another board or version than the release manifest says");
+    }
+    let floors = [facts.policy.production_floors, facts.policy.secured_floors];
+    let floor = |floors: &[u8]| floors.iter().copied().max().map_or(0, u32::from);
+    if floors.iter().any(|floors| floor(floors) != release.rollback_index) {
+        return mixed("the package has another rollback index than the release manifest says");
+    }
+    Ok(())
+}
+
+/// Verifies the signatures of all images, and that the manifests that lie next to the package are theirs.
+fn check_images(
+    package: &PackageRelease,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<ImageInfo>, Error> {
+    let policy = &package.facts.policy;
+    let mut images = Vec::new();
+    let mut manifests = 0;
+    for ((_, first), (slot, floors)) in IMAGES
+        .iter()
+        .zip([(&package.stage1, policy.secured_floors), (&package.package, policy.production_floors)])
+    {
+        let judge =
+            Judge { board: &package.facts.board, root: policy.root_digest, floors, refuse_test_keys: true };
+        images.extend(check::verify_signatures(slot, *first, &judge)?);
+        for (name, manifest) in signed_manifests(slot)? {
+            if get(files, &name)? != manifest {
+                return Err(Error::ReleaseMixed { what: "a manifest is not that of its image" });
+            }
+            manifests += 1;
+        }
+    }
+    if files.keys().filter(|name| name.starts_with("manifests/")).count() != manifests {
+        return Err(Error::ReleaseMixed { what: "there is a manifest of no image" });
+    }
+    let one =
+        |image: &ImageInfo| image.version == package.facts.version && image.board == package.facts.board;
+    if !images.iter().all(one) {
+        return Err(Error::ReleaseMixed { what: "an image is of another version or board" });
+    }
+    Ok(images)
+}
+
+/// Checks that the bill names the part behind each signed manifest, and returns what it says of each.
+fn check_bill(bill: &str, images: &[ImageInfo]) -> Result<Vec<(String, Digest)>, Error> {
+    let parts = sbom::read_parts(bill).map_err(|reason| Error::ReleaseFile { path: SBOM.into(), reason })?;
+    let named: Vec<_> = parts.iter().map(|part| (part.kind.as_str(), part.manifest)).collect();
+    let in_bill = |image: &&ImageInfo| !matches!(image.kind, Kind::Package | Kind::Bundle | Kind::Secret);
+    let expected: Vec<_> =
+        images.iter().filter(in_bill).map(|image| (image.kind.name(), image.digest)).collect();
+    if named != expected {
+        return Err(Error::ReleaseMixed { what: "the SBOM names other parts than the package holds" });
+    }
+    Ok(parts.into_iter().map(|part| (part.kind, part.sha256)).collect())
+}
+
+/// Checks who signed the provenance, and that it is about files of this release; returns about how many.
+fn check_provenance(files: &BTreeMap<String, Vec<u8>>, signed: &manifest::SignedBy) -> Result<usize, Error> {
+    let envelope = text(files, PROVENANCE)?;
+    let read = || {
+        let statement = dsse::verify(envelope, dsse::IN_TOTO, &signed.keys)?;
+        provenance::read_subjects(&statement, &signed.manifest)
+    };
+    let subjects = read().map_err(|reason| Error::Provenance { reason })?;
+    let ours = |(name, digest): &(String, Digest)| {
+        signed.manifest.file(name).is_some_and(|file| file.digest == *digest)
+    };
+    let all = IMAGES.iter().all(|(name, _)| subjects.iter().any(|(subject, _)| subject == name));
+    if !all || !subjects.iter().all(ours) {
+        return Err(Error::Provenance { reason: "it is about other files" });
+    }
+    Ok(subjects.len())
+}
