@@ -25,6 +25,7 @@ mod mutants;
 mod mutation;
 pub mod panic_check;
 pub mod progress;
+pub mod release;
 pub mod run;
 pub mod size;
 pub mod test;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, ci, doctor, explain, firmware, flash, fuzz, progress, run, size, test, workspace};
+use xtask::{
+    bench, ci, doctor, explain, firmware, flash, fuzz, progress, release, run, size, test, workspace,
+};
 
 /// Builds, flashes, boots, tests and measures Kiln.
 ///
@@ -21,6 +23,7 @@ struct Cli {
 enum Command {
     Flash(Box<flash::Flash>),
     Run(run::Run),
+    Release(release::Release),
     /// Builds the firmware into target/kiln/build and checks it: stage0's size, and that it cannot panic
     Build,
     Test(test::Test),
@@ -47,6 +50,7 @@ fn dispatch(command: &Command) -> Result<bool> {
     match command {
         Command::Flash(flash) => flash.run(),
         Command::Run(run) => run.run(),
+        Command::Release(release) => release.run(),
         Command::Build => build(),
         Command::Test(test) => test.run(),
         Command::Fuzz(fuzz) => fuzz.run(),

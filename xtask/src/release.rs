@@ -1,0 +1,247 @@
+//! `cargo xtask release`: a release of the demonstration product, from source.
+//!
+//! It builds the stages, gathers what `flash` boots, puts all of it with a `kiln.toml` into target/kiln/release-input,
+//! and does there what `kiln release` does. So the same release can be made again, or another way, with `kiln` alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use release::{CrateInfo, PayloadKind, ReleaseConfig, ReleasePlaces, hex, make_release};
+use serde::Deserialize;
+
+use crate::firmware::{self, Firmware, STAGE1, STAGE2};
+use crate::flash::package;
+use crate::input::{self, Input, InputArgs, System};
+use crate::progress::Step;
+use crate::workspace::{self, FIRMWARE_TARGET, shown};
+use crate::{debian, exec};
+
+/// The configuration of the demonstration product.
+const CONFIG: &str = "demo/kiln.toml";
+
+/// Makes a release of the demonstration product: package, SBOM, provenance, one signed manifest of all of it.
+///
+/// Builds the stages, takes the same kernel, initramfs and device tree as `flash`, and the same owner. What it is made of
+/// lies in target/kiln/release-input afterwards, with the kiln.toml that says so: `kiln release` makes the same of it.
+#[derive(Args, Clone, Debug)]
+pub struct Release {
+    /// The folder for the release; it must not be there
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// The file for the content key, which goes to the authority and nowhere else [default: FOLDER.content.key]
+    #[arg(long, value_name = "FILE")]
+    content_key: Option<PathBuf>,
+    /// The folder of the release before: the version must rise, the rollback index must not fall
+    #[arg(long, value_name = "FOLDER")]
+    previous: Option<PathBuf>,
+    /// What the product boots
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+impl Release {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If something cannot be built, fetched, signed or written.
+    pub fn run(&self) -> Result<bool> {
+        let firmware = firmware::build()?;
+        let factory = workspace::factory_dir();
+        package::owner_keys(&factory)?;
+        let token = package::token(&factory.join("owner/token"))?;
+        let input = input::gather(&self.input, &firmware, &token)?;
+        if let Some(remark) = &input.remark {
+            eprintln!("  note {remark}");
+        }
+        let folder = workspace::kiln_dir().join("release-input");
+        self.lay_out(&folder, &firmware, input, &factory)?;
+
+        let config = ReleaseConfig::read(&folder.join("kiln.toml"))?;
+        let content_key = self.content_key.clone().unwrap_or_else(|| {
+            let mut name = self.out.clone().into_os_string();
+            name.push(".content.key");
+            name.into()
+        });
+        let step = Step::start("making the release");
+        let places = ReleasePlaces {
+            folder: &self.out,
+            content_key: &content_key,
+            previous: self.previous.as_deref(),
+        };
+        let made = make_release(&config, &places)?;
+        step.done(&format!("{} files", made.manifest.files.len() + 2));
+        for check in &made.checks {
+            eprintln!("  ok   {}: {}", check.name, check.detail);
+        }
+        let root = factory.join("owner").join(release::ROOT_PUBLIC);
+        println!("{} {}", made.manifest.product, made.manifest.version);
+        println!("  release      {}", shown(&self.out));
+        println!("  package id   {}", hex(&made.package_id));
+        println!("  content key  {}, for the authority alone", shown(&content_key));
+        println!("  verify it    kiln verify {} --root {}", shown(&self.out), shown(&root));
+        Ok(true)
+    }
+
+    /// Puts everything that the release is made of into a folder, with a kiln.toml that names it.
+    fn lay_out(&self, folder: &Path, firmware: &Firmware, input: Input, factory: &Path) -> Result<()> {
+        let step = Step::start("gathering what the release is made of");
+        if folder.exists() {
+            fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let put = |name: &str, bytes: &[u8]| {
+            fs::write(folder.join(name), bytes).with_context(|| format!("cannot write {name}"))
+        };
+        for stage in [&firmware.stage1, &firmware.stage2] {
+            put(&format!("{}.elf", stage.name), &fs::read(&stage.elf)?)?;
+        }
+        put("Image", &input.kernel)?;
+        put("board.dtb", &input.dtb)?;
+        let crates = crates()?;
+        put("crates.json", &serde_json::to_vec_pretty(&crates)?)?;
+
+        let path = workspace::root().join(CONFIG);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut config = ReleaseConfig::parse(&text, &path)?;
+        config.owner.keys = factory.join("owner");
+        config.stages.commit = commit();
+        config.bundle.cmdline.clone_from(&input.cmdline);
+        match &input.initramfs {
+            Some(initramfs) => put("initramfs.cpio", initramfs)?,
+            None => config.payloads.retain(|payload| payload.kind != PayloadKind::Initramfs),
+        }
+        self.name_origins(&mut config, &input);
+        put("kiln.toml", config.to_toml()?.as_bytes())?;
+        step.done(&format!("{} crates, {}", crates.len(), input.origin));
+        Ok(())
+    }
+
+    /// Says in the SBOM what the payloads are, where that is known.
+    fn name_origins(&self, config: &mut ReleaseConfig, input: &Input) {
+        let debian = match input.system {
+            System::Linux => debian::fetch().ok(),
+            System::Payload => None,
+        };
+        for payload in &mut config.payloads {
+            let (given, package) = match payload.kind {
+                PayloadKind::Kernel => (&self.input.kernel, debian.as_ref().map(|from| &from.kernel_package)),
+                PayloadKind::Initramfs => {
+                    (&self.input.initramfs, debian.as_ref().map(|from| &from.busybox_package))
+                }
+                PayloadKind::DeviceTree | PayloadKind::Secret => continue,
+            };
+            let package = package.filter(|_| given.is_none()).and_then(|package| package.split_once(' '));
+            payload.name = match (package, input.system) {
+                (Some((name, _)), _) => Some(name.into()),
+                (None, System::Payload) => Some(firmware::PAYLOAD.into()),
+                (None, System::Linux) => None,
+            };
+            payload.version = package.map(|(_, version)| version.into());
+            if package.is_none() {
+                // Nothing is known of a file that somebody named.
+                payload.license = None;
+            }
+        }
+    }
+}
+
+/// Returns the commit that the workspace is at; `None` if it is altered, or nobody knows.
+fn commit() -> Option<String> {
+    let git = |words: &[&str]| {
+        let mut command = Command::new("git");
+        exec::capture(command.args(words).current_dir(workspace::root())).ok()
+    };
+    let changes = git(&["status", "--porcelain"])?;
+    let commit = String::from_utf8(git(&["rev-parse", "HEAD"])?).ok()?;
+    changes.is_empty().then(|| commit.trim().to_owned())
+}
+
+/// Lists the crates whose code is in the stages of a package, without those that only run while compiling.
+fn crates() -> Result<Vec<CrateInfo>> {
+    let mut cargo = exec::cargo();
+    cargo.args(["tree", "--locked", "--package", STAGE1, "--package", STAGE2, "--target", FIRMWARE_TARGET]);
+    cargo.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"]);
+    let tree = String::from_utf8(exec::capture(&mut cargo)?).context("cargo tree does not write UTF-8")?;
+    let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
+    listed(&tree, &lock)
+}
+
+/// What is read of Cargo.lock.
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+    checksum: Option<String>,
+}
+
+fn listed(tree: &str, lock: &str) -> Result<Vec<CrateInfo>> {
+    let lock: Lock = toml::from_str(lock).context("Cargo.lock cannot be read")?;
+    let mut crates = Vec::new();
+    for line in tree.lines().filter(|line| !line.is_empty()) {
+        let (package, license) = line.split_once('|').context("cargo tree writes another form")?;
+        let mut words = package.split(' ');
+        let name = words.next().unwrap_or_default();
+        let version = words.next().and_then(|version| version.strip_prefix('v'));
+        let version = version.with_context(|| format!("cargo tree gives no version in `{line}`"))?;
+        let locked = lock.package.iter().find(|locked| locked.name == name && locked.version == version);
+        let locked = locked.with_context(|| format!("Cargo.lock has no {name} {version}"))?;
+        crates.push(CrateInfo {
+            name: name.into(),
+            version: version.into(),
+            license: (!license.is_empty()).then(|| license.replace('/', " OR ")),
+            sha256: locked.checksum.clone(),
+        });
+    }
+    crates.sort();
+    crates.dedup();
+    Ok(crates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crates_are_listed_once_with_their_licence_and_checksum() {
+        let tree = "stage1 v0.1.0 (/x)|Apache-2.0 OR MIT\na v1.2.3|MIT/Apache-2.0\n\nb v0.1.0|\na v1.2.3|MIT/Apache-2.0\n";
+        let lock = r#"
+            [[package]]
+            name = "a"
+            version = "1.2.3"
+            checksum = "00"
+            [[package]]
+            name = "a"
+            version = "1.0.0"
+            checksum = "11"
+            [[package]]
+            name = "b"
+            version = "0.1.0"
+            [[package]]
+            name = "stage1"
+            version = "0.1.0"
+        "#;
+        let crates = listed(tree, lock).unwrap();
+        let names: Vec<_> = crates.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "stage1"]);
+        assert_eq!(crates[0].license.as_deref(), Some("MIT OR Apache-2.0"));
+        assert_eq!(crates[0].sha256.as_deref(), Some("00"));
+        assert_eq!((&crates[1].license, &crates[1].sha256), (&None, &None));
+        assert!(listed("c v1.0.0|MIT\n", lock).is_err(), "what is not locked was taken");
+    }
+
+    #[test]
+    fn the_configuration_of_the_demonstration_is_sound() {
+        let path = workspace::root().join(CONFIG);
+        let config = ReleaseConfig::parse(&fs::read_to_string(&path).unwrap(), &path).unwrap();
+        assert_eq!(config.version.to_string(), env!("CARGO_PKG_VERSION"));
+        assert_eq!(config.bundle.cmdline, input::CMDLINE);
+    }
+}

@@ -1,0 +1,62 @@
+//! `release` as a person runs it, with the workspace's payload in Linux's place.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use release::{
+    ContentKey, PackageRelease, ReleaseConfig, ReleasePlaces, make_release, read_root, verify_release,
+};
+use serde_json::Value;
+
+#[test]
+fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let run = |out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["release", "--payload", "--out"]).arg(path(out)).env("KILN_DIR", path("kiln"));
+        command.output().unwrap()
+    };
+    let output = run("r1");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for check in ["release manifest", "files", "images", "SBOM", "provenance", "payloads"] {
+        assert!(said.contains(&format!("ok   {check}: ")), "{check}: {said}");
+    }
+
+    let root = read_root(&path("kiln/factory/owner/owner-root.pub.pem")).unwrap();
+    let content_key = ContentKey::read(&path("r1.content.key")).unwrap();
+    let verified = verify_release(&path("r1"), root, Some(&content_key), &mut Vec::new()).unwrap();
+    assert_eq!(verified.manifest.product, "demo");
+    let sbom: Value = serde_json::from_slice(&fs::read(path("r1/sbom.cdx.json")).unwrap()).unwrap();
+    let components = sbom["components"].as_array().unwrap();
+    let of_crates = |name: &str| components.iter().filter(|one| one["name"] == name).count();
+    for (name, count) in [("stage1-provision", 2), ("stage2-production", 2), ("p256", 1), ("aes-gcm", 1)] {
+        assert_eq!(of_crates(name), count, "{name}");
+    }
+    // What only hosts and tests use is in no stage.
+    for name in ["serde_json", "clap", "proptest", "syn", "minicbor"] {
+        assert!(of_crates(name) <= usize::from(name == "minicbor"), "{name}");
+    }
+    assert!(components.len() > 40, "only {} components", components.len());
+
+    // `kiln release` makes the same of what was laid out.
+    let config = ReleaseConfig::read(&path("kiln/release-input/kiln.toml")).unwrap();
+    let (again, key) = (path("r2"), path("2.key"));
+    let places = ReleasePlaces { folder: &again, content_key: &key, previous: None };
+    make_release(&config, &places).unwrap();
+    let id = |folder: &Path| PackageRelease::read(&folder.join("package")).unwrap().facts.package_id;
+    assert_eq!(id(&path("r1")), id(&again));
+    for name in ["manifests/stage1.cose", "manifests/stage2.cose", "manifests/kernel.cose", "sbom.cdx.json"] {
+        assert!(fs::read(path("r1").join(name)).unwrap() == fs::read(again.join(name)).unwrap(), "{name}");
+    }
+
+    // Nothing is written over, and a release that is refused leaves nothing.
+    let output = run("r1");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is there already"));
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["2.key", "kiln", "r1", "r1.content.key", "r2"]);
+}
