@@ -252,7 +252,7 @@ pub fn load(
     let mut payloads = Vec::with_capacity(objects_metadata.len());
     for (named, buffer) in bundle.objects().zip(&mut objects_metadata) {
         let stored = cursor.read_next(disk, buffer).map_err(LoadError::Store)?;
-        let object = Object::verify(stored.untrusted_metadata, &named, trust, window)?;
+        let object = Object::verify(stored.untrusted_metadata, named, trust, window)?;
         let opener = object
             .image
             .unwrap_key(storage_key)
@@ -324,7 +324,7 @@ impl Loaded {
         let bundle = parse_bundle(&self.bundle_payload, &bundle_image)?;
         let mut objects = Vec::with_capacity(self.objects_metadata.len());
         for ((named, metadata), tally) in bundle.objects().zip(&self.objects_metadata).zip(&self.tallies) {
-            let object = Object::verify(metadata_of(metadata)?, &named, trust, window)?;
+            let object = Object::verify(metadata_of(metadata)?, named, trust, window)?;
             let kind = object.kind();
             let _whole: Opened =
                 object.image.accounts_for(tally).map_err(|error| LoadError::Image { kind, error })?;

@@ -73,13 +73,14 @@ pub(crate) fn beside_good() -> Vec<BadSlot> {
 /// Makes all of them that lie in both slots. The boot slots of all hold the stage2 that `KILN_BUILD_DIR` has.
 pub(crate) fn all() -> Vec<BadSlot> {
     vec![
+        // First, since of the scenes with signatures it is the shortest: faults in the loops of cryptography compute all anew.
+        delegation(),
         payload(),
         substituted_payload(),
         device_tree(),
         command_line(),
         kernel_signature(),
         bundle_signature(),
-        delegation(),
         stranger(),
         bundle_rolled_back(),
         kernel_rolled_back(),
