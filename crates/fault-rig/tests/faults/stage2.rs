@@ -25,6 +25,17 @@ const MARKS: [&str; 8] = [
     "Devices as hal::DmaDevices>::start",
 ];
 
+/// The scenes of the short run: those in which the least is computed.
+const SHORT: [&str; 7] = [
+    "a forged delegation",
+    "another command line under the signed manifest",
+    "forged signatures",
+    "a system of another owner",
+    "a bundle from before the floor",
+    "a published key",
+    "a kernel of another release, beside a good system",
+];
+
 /// DRAM, as much of it as there has to be.
 const DRAM: Region = Region::new(DRAM_BASE, DRAM_MIN);
 
@@ -190,18 +201,20 @@ fn no_single_fault_boots_a_bad_system() {
         places: scaled(1, 3),
         bits: scaled(8192, 1024),
         bits_near: scaled(512, 32),
-        looped_scenes: scaled(1, 3),
+        looped_scenes: scaled(0, 3),
         loops: 64,
         seed: 2,
     };
-    let bad: Vec<BadSlot> = bad_slots::all().into_iter().chain(bad_slots::beside_good()).collect();
+    let all = bad_slots::all().into_iter().chain(bad_slots::beside_good());
+    let bad: Vec<BadSlot> = all.filter(|bad| figures::is_long() || SHORT.contains(&bad.name)).collect();
+    assert_eq!(bad.len(), scaled(SHORT.len(), 17));
     let tally = Stage2::read("stage2-production").campaign(&bad, share);
     assert!(
         tally.changed() > tally.total() / 2,
         "faults that change nothing prove nothing: {}",
         tally.note()
     );
-    Figure::new("instruction faults, stage2", "faults", scaled(20_000, 100_000))
+    Figure::new("instruction faults, stage2", "faults", scaled(8_000, 100_000))
         .ran(tally.total())
         .violations(&tally.violations)
         .note(tally.note())
