@@ -193,6 +193,7 @@ fn without_a_fault_a_good_system_is_entered_and_a_bad_one_refused_for_its_own_re
 }
 
 #[test]
+#[ignore = "computes for many minutes, and was not seen whole yet: run it by its name"]
 fn no_single_fault_boots_a_bad_system() {
     let share = Share {
         inverted: scaled(1, 14),
