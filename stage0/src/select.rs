@@ -64,11 +64,14 @@ pub fn boot(
     if cfg!(feature = "control-one-look") {
         return Ok(Entry { address: first.entry, confirmed: first.entry, _evidence: first.opened });
     }
-    let second = look(otp, flash, memory, clock, &mut timeline, refused, Some(&first))?;
-    Ok(Entry { address: first.entry, confirmed: second.entry, _evidence: second.opened })
+    let mut confirmed = 0;
+    let before = Some((&first, &mut confirmed));
+    let second = look(otp, flash, memory, clock, &mut timeline, refused, before)?;
+    Ok(Entry { address: first.entry, confirmed, _evidence: second.opened })
 }
 
-/// Looks for the stage once, and opens it. After a look `before` the two have to be one, and the handoff is written.
+/// Looks for the stage once, and opens it. After a look `before` the two have to be one; then the handoff is written, and last
+/// the entry that the second look has found. Nothing else writes that, so a fault that makes a refusal look like a stage has none.
 ///
 /// It says nothing: its keys are in memory, and a fault would make the console say them. They are in its own frame, which
 /// the caller wipes.
@@ -80,7 +83,7 @@ fn look(
     clock: &impl Clock,
     timeline: &mut Timeline<'_>,
     refused: &mut Refused,
-    before: Option<&boot_select::Stage>,
+    before: Option<(&boot_select::Stage, &mut u64)>,
 ) -> Result<boot_select::Stage, FailCode> {
     timeline.record.lifecycle = Fuses::read_lifecycle(otp).map_or(0, Lifecycle::codeword);
     let fuses = Fuses::read(otp);
@@ -96,12 +99,13 @@ fn look(
         timeline.restart(clock.now());
         match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
-                if let Some(before) = before {
+                if let Some((before, confirmed)) = before {
                     // What is in memory now is what the second look has opened: it has to be what the first one saw.
                     if !before.confirms(&stage, memory.run).accepts() {
                         return Err(FailCode::LooksDiffer);
                     }
                     hand_over(otp, flash, memory, fuses, selection, timeline.record, &stage.record)?;
+                    *confirmed = stage.entry;
                 }
                 return Ok(stage);
             }

@@ -71,10 +71,28 @@ pub struct Handoff<'a> {
     facts: Facts,
     os_storage_key: Key,
     rng_secret: Key,
-    /// In memory of its own, with its digest: where a fault makes a handoff without evidence look like one that has some, nothing that
-    /// happens to lie there is sent.
+    evidence: Vouched,
+}
+
+/// The evidence, in memory of its own, with its digest: where a fault makes a handoff without evidence look like one that has some,
+/// nothing that happens to lie there is sent.
+struct Vouched {
     evidence: Option<Box<Evidence>>,
-    evidence_digest: Digest,
+    digest: Digest,
+}
+
+impl Vouched {
+    /// Reads the evidence of a page whose secrets are not taken yet.
+    #[inline(never)]
+    fn read(page: &[u8]) -> Result<Self, FailCode> {
+        let evidence = SecretPage::evidence(page).ok_or(FailCode::BootInfoInvalid)?;
+        let digest = evidence.as_ref().map_or([0; 32], digest_of);
+        Ok(Self { evidence: evidence.map(Box::new), digest })
+    }
+
+    fn get(&self) -> Option<&Evidence> {
+        self.evidence.as_deref().filter(|evidence| equal(&digest_of(evidence), &self.digest).accepts())
+    }
 }
 
 /// Returns a digest of what evidence is about.
@@ -110,17 +128,17 @@ impl<'a> Handoff<'a> {
     /// [`FailCode::BootInfoInvalid`] if either page is not what stage0 writes on this board, and
     /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
     pub fn take(boot_info: &'a [u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
-        // The record goes out on the link: it is made before a secret is anywhere that a fault could take it from.
-        let facts = begin(boot_info, record);
+        // The record and the evidence go out on the link: they are made before a secret is anywhere that a fault could take
+        // it from.
+        let (facts, evidence) = (begin(boot_info, record), Vouched::read(secrets));
         let page = SecretPage::take(secrets);
-        let facts = facts?;
-        let SecretPage { secrets, evidence } = page.ok_or(FailCode::BootInfoInvalid)?;
-        let Secrets::Production { os_storage_key, rng_secret } = secrets else {
+        let (facts, evidence) = (facts?, evidence?);
+        let Secrets::Production { os_storage_key, rng_secret } =
+            page.ok_or(FailCode::BootInfoInvalid)?.secrets
+        else {
             return Err(FailCode::BootInfoInvalid);
         };
-        let evidence_digest = evidence.as_ref().map_or([0; 32], digest_of);
-        let evidence = evidence.map(Box::new);
-        Ok(Self { page: boot_info, facts, os_storage_key, rng_secret, evidence, evidence_digest })
+        Ok(Self { page: boot_info, facts, os_storage_key, rng_secret, evidence })
     }
 
     /// Returns the timeline of this stage; its first step began where stage0's last one ended.
@@ -133,8 +151,7 @@ impl<'a> Handoff<'a> {
 
     /// Returns what there is to close, on the first boots after the fuses of closing were burned.
     pub fn pending(&self) -> Option<Pending<'_>> {
-        let vouched = |evidence: &&Evidence| equal(&digest_of(evidence), &self.evidence_digest).accepts();
-        self.evidence.as_deref().filter(vouched).map(|evidence| Pending {
+        self.evidence.get().map(|evidence| Pending {
             evidence,
             chip_id: &self.facts.info.chip_id,
             roots: self.facts.roots(),
@@ -199,7 +216,6 @@ pub fn boot(
     refused: &mut Refused,
 ) -> Result<Launch, FailCode> {
     let (trust, storage_key) = (handoff.facts.trust(), &handoff.os_storage_key);
-    let stage_images = timeline.record.images;
     let mut passed_over = None;
     for (slot, refused) in Slot::TRIES.into_iter().zip(refused) {
         devices.start();
@@ -243,7 +259,6 @@ pub fn boot(
             }
             Err((kind, code)) => {
                 *refused = Some((kind, code));
-                timeline.record.images = stage_images;
                 passed_over = passed_over.or(Some(code));
             }
         }

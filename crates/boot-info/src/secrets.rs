@@ -115,30 +115,41 @@ impl SecretPage {
         taken
     }
 
-    fn from_wire(wire: &Wire) -> Option<Self> {
+    /// Reads the evidence, where a page has some, and leaves the secrets in the page. They are nowhere else meanwhile: a
+    /// fault here that makes evidence out of what lies on the stack does not make it out of secrets. `None` if the page
+    /// is none that [`SecretPage::take`] takes.
+    pub fn evidence(page: &[u8]) -> Option<Option<Evidence>> {
+        Self::evidence_of(Wire::ref_from_prefix(page).ok()?.0)
+    }
+
+    fn evidence_of(wire: &Wire) -> Option<Option<Evidence>> {
         let statement = wire.statement.split_at_checked(usize::from(wire.statement_len))?;
         let unused = statement.1.iter().chain(&wire.padding);
         if wire.magic != MAGIC || wire.reserved != 0 || unused.copied().any(|byte| byte != 0) {
             return None;
         }
-        let [first, second] = wire.secrets.each_ref().map(|secret| Key::new(*secret));
-        let secrets = match wire.kind {
-            PRODUCTION => Secrets::Production { os_storage_key: first, rng_secret: second },
-            PROVISION => Secrets::Provision { stage_secret: first, die_secret: second },
-            _ => return None,
-        };
-        let evidence = match wire.has_evidence {
+        match wire.has_evidence {
             0 if statement.0.is_empty()
                 && wire.install == [0; 32]
                 && wire.fuse_facts.iter().all(|it| *it == 0) =>
             {
-                None
+                Some(None)
             }
-            1 => Some(Evidence {
+            1 => Some(Some(Evidence {
                 statement: SignedStatement::from_untrusted(statement.0)?,
                 fuse_facts: wire.fuse_facts,
                 install: wire.install,
-            }),
+            })),
+            _ => None,
+        }
+    }
+
+    fn from_wire(wire: &Wire) -> Option<Self> {
+        let evidence = Self::evidence_of(wire)?;
+        let [first, second] = wire.secrets.each_ref().map(|secret| Key::new(*secret));
+        let secrets = match wire.kind {
+            PRODUCTION => Secrets::Production { os_storage_key: first, rng_secret: second },
+            PROVISION => Secrets::Provision { stage_secret: first, die_secret: second },
             _ => return None,
         };
         Some(Self { secrets, evidence })
@@ -194,6 +205,7 @@ mod tests {
         for written in all() {
             let mut page = [0xAA; 4096];
             assert!(written.write(&mut page));
+            assert_eq!(SecretPage::evidence(&page), Some(written.evidence.clone()));
             let taken = SecretPage::take(&mut page).unwrap();
             assert_eq!(exposed(&taken.secrets), exposed(&written.secrets));
             assert_eq!(taken.evidence, written.evidence);
@@ -223,6 +235,7 @@ mod tests {
             let mut page = [0; SecretPage::SIZE];
             assert!(without.write(&mut page));
             page[offset] = 1;
+            assert_eq!(SecretPage::evidence(&page), None, "offset {offset}");
             assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
         }
     }
@@ -231,6 +244,7 @@ mod tests {
     fn a_page_that_is_too_small_is_refused() {
         let [page, ..] = all();
         assert!(!page.write(&mut [0; SecretPage::SIZE - 1]));
+        assert_eq!(SecretPage::evidence(&[0; SecretPage::SIZE - 1]), None);
         assert!(SecretPage::take(&mut [0; SecretPage::SIZE - 1]).is_none());
     }
 }

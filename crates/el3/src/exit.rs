@@ -50,9 +50,11 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
             ic iallu
             dsb sy
             isb
+            mvn x8, x8
             b kiln_clear_registers",
             in("x0") boot_info,
-            in("x8") entry,
+            // No address while RAM is cleared: a fault in the register of a store must not clear where the stage is entered.
+            in("x8") !entry,
             in("x9") STAGE0_RAM.base,
             in("x10") STAGE0_RAM.end(),
             in("x11") mmu::SCTLR_OFF,
