@@ -27,5 +27,7 @@ pub mod verdict;
 pub use device::{Device, TOKEN, expectation};
 pub use factory::{Die, Factory};
 pub use firmware::{Firmware, elf};
-pub use maker::{Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, private_owner};
+pub use maker::{
+    Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, laid_out, private_owner,
+};
 pub use seed::chance;

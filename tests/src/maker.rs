@@ -141,12 +141,7 @@ impl Maker {
 
     /// Seals an OS slot for this die.
     pub fn seal_os(&self, slot: &OsSlot) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for image in self.seal_os_images(slot) {
-            bytes.resize(bytes.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
-            bytes.extend(image);
-        }
-        bytes
+        laid_out(&self.seal_os_images(slot))
     }
 
     /// Seals each image of an OS slot for this die, the bundle first.
@@ -183,6 +178,16 @@ pub struct OsSlot {
     pub bundle: SignedPayload,
     /// The objects as they lie in the slot.
     pub objects: Vec<(Kind, SignedPayload)>,
+}
+
+/// Lays sealed images out as they lie in a slot.
+pub fn laid_out(images: &[Vec<u8>]) -> Vec<u8> {
+    let mut slot = Vec::new();
+    for image in images {
+        slot.resize(slot.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
+        slot.extend(image);
+    }
+    slot
 }
 
 /// Encodes the payload of a bundle.

@@ -6,12 +6,12 @@ use memory_map::MIB;
 use memory_map::qemu_virt::{BOARD, OS_LOAD};
 use release::{Profile, test_keys};
 use sealed_image::host::{Facts, SignedPayload};
-use sealed_image::{Kind, PAYLOAD_ALIGN, Role, Version};
+use sealed_image::{Kind, Role, Version};
 use store::Slot;
 use tests::forge::{Parts, find, flip, put, transplant};
 use tests::verdict::{assert_boots, assert_os_slot_named, assert_os_slot_refused, assert_stage2_refuses};
 use tests::{
-    Device, Firmware, Maker, OsSlot, TOKEN, VERSION, bundle_payload, cmdline, delegate, fresh_key,
+    Device, Firmware, Maker, OsSlot, TOKEN, VERSION, bundle_payload, cmdline, delegate, fresh_key, laid_out,
     private_owner,
 };
 
@@ -39,16 +39,6 @@ fn altered(index: usize, alter: impl FnOnce(Vec<u8>, &Parts) -> Vec<u8>, code: F
     assert_ne!(changed, image);
     images[index] = changed;
     refused(&maker, laid_out(&images), code);
-}
-
-/// Lays sealed images out as they lie in a slot.
-fn laid_out(images: &[Vec<u8>]) -> Vec<u8> {
-    let mut slot = Vec::new();
-    for image in images {
-        slot.resize(slot.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
-        slot.extend(image);
-    }
-    slot
 }
 
 /// Boots a slot that is right but for one object, which `sign` makes.

@@ -21,6 +21,7 @@ const RIGS: &[&str] = &[
     "device leak scan, random cuts",
     "fuzz corpora replayed",
     "instruction faults, stage0",
+    "instruction faults, stage2",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
     "model check",

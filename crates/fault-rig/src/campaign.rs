@@ -39,6 +39,8 @@ pub struct Scene<'a> {
     pub pure: u64,
     /// The loops of cryptography: functions whose instructions are sampled.
     pub loops: &'a [Range<u64>],
+    /// Whether faults also go where the scene is not decided.
+    pub elsewhere: bool,
     /// Says why a run that left the stage's own code must not have, at this address; `None` where it boots what it may.
     pub left: &'a (dyn Fn(&Machine, u64) -> Option<String> + Sync),
     /// Says what a run has given away, where it has.
@@ -148,7 +150,8 @@ struct State {
 /// The run without a fault.
 struct Reference {
     end: End,
-    results: Arc<Results>,
+    /// `None` where each is computed.
+    results: Option<Arc<Results>>,
     written: Vec<Region>,
     trace: Vec<u64>,
     first: u64,
@@ -196,9 +199,12 @@ struct Occurrences {
 /// # Panics
 /// If a run without a fault does what it must not.
 pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
-    let known = on_two_threads(scenes, |_, scene| scene.reference(scene.learn(), scene.good_boot()));
+    let known = on_two_threads(scenes, |_, scene| scene.reference(Some(scene.learn()), scene.good_boot()));
     let mut owners = Owners::new();
     for (number, (scene, known)) in scenes.iter().zip(&known).enumerate() {
+        if !scene.elsewhere {
+            continue;
+        }
         for address in scene.executed(known, share, false).into_keys() {
             owners.entry(address).or_default().push(number);
         }
@@ -207,7 +213,7 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
         let known = &known[number];
         let mut tally = scene.inject_all(known, &scene.points(known, share, &owners, number), share);
         if number < share.looped_scenes {
-            let computing = scene.reference(Results::new(), known.good.clone());
+            let computing = scene.reference(None, known.good.clone());
             tally.add(scene.inject_all(&computing, &scene.points_in_loops(&computing, share), share));
         }
         tally
@@ -245,7 +251,9 @@ impl Scene<'_> {
         let mut machine = (self.make)();
         assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
         machine.keep(self.ram, &reference.written);
-        machine.know(reference.results.clone());
+        if let Some(results) = &reference.results {
+            machine.know(results.clone());
+        }
         machine
     }
 
@@ -260,8 +268,8 @@ impl Scene<'_> {
         results
     }
 
-    fn reference(&self, results: Results, good: Good) -> Reference {
-        let results = Arc::new(results);
+    fn reference(&self, results: Option<Results>, good: Good) -> Reference {
+        let results = results.map(Arc::new);
         let mut machine = (self.make)();
         assert_eq!(machine.run(u64::MAX, u64::MAX, &[self.start]), End::Mark(self.start));
         let first = machine.events();
@@ -413,7 +421,8 @@ impl Scene<'_> {
                 looped: false,
             })
             .collect();
-        for (address, known) in self.executed(reference, share, false) {
+        let elsewhere = self.elsewhere.then(|| self.executed(reference, share, false));
+        for (address, known) in elsewhere.into_iter().flatten() {
             let owners = &owners[&address];
             let mut random = Random(share.seed ^ address);
             let before = owners.iter().position(|owner| *owner == number).expect("it runs here");
@@ -481,8 +490,7 @@ impl Scene<'_> {
     ) {
         machine.restore(snapshot);
         let pc = machine.pc();
-        // Where no result is known, each is computed.
-        let computing = if reference.results.is_empty() { reference.good.computing } else { 0 };
+        let computing = if reference.results.is_none() { reference.good.computing } else { 0 };
         let good = reference.good.events + computing;
         let limit = reference.events.max(point.event + good + good / 4) + SLACK;
         fault.inject(machine, limit);

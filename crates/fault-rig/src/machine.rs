@@ -95,7 +95,8 @@ struct Inner {
     clear: (u64, Region),
     clean: (u64, Region),
     pure: Pure,
-    results: Arc<Results>,
+    /// What the pure function makes of its inputs, where that is looked up.
+    results: Option<Arc<Results>>,
     marks: Vec<u64>,
     trace: Option<Vec<u64>>,
     end: Option<End>,
@@ -157,7 +158,7 @@ impl Machine {
             clear: watch.clear,
             clean: watch.clean,
             pure: watch.pure,
-            results: Arc::default(),
+            results: None,
             marks: Vec::new(),
             trace: None,
             end: None,
@@ -466,7 +467,7 @@ impl Machine {
 
     /// Says what a pure function returned for which inputs.
     pub fn know(&mut self, results: Arc<Results>) {
-        self.uc.get_data_mut().results = results;
+        self.uc.get_data_mut().results = Some(results);
     }
 
     /// Watches a pure function, at whose entry the core stands, and returns its inputs and what it made of them.
@@ -494,7 +495,7 @@ impl Machine {
     fn compute(&mut self) {
         let pure = self.uc.get_data().pure;
         let results = self.uc.get_data().results.clone();
-        let known = self.inputs(pure).and_then(|inputs| results.get(&inputs));
+        let known = results.as_ref().and_then(|results| results.get(&self.inputs(pure)?));
         let place = self.register(Register::General(0));
         let written = known.filter(|(output, _)| {
             // Where the result cannot go, the function runs and fails by itself.
@@ -668,7 +669,7 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
         }
     }
     let inner = uc.get_data_mut();
-    if address == inner.pure.entry && !inner.results.is_empty() && !std::mem::take(&mut inner.unknown) {
+    if address == inner.pure.entry && inner.results.is_some() && !std::mem::take(&mut inner.unknown) {
         return finish(uc, End::Computing);
     }
     if std::mem::take(&mut inner.inside) {

@@ -5,9 +5,9 @@ use lifecycle::Lifecycle;
 use memory_map::qemu_virt::{BOARD, OTP};
 use release::{Owner, Profile, RoleKey, test_keys};
 use sealed_image::host::{Facts, SignedPayload};
-use sealed_image::{Kind, PAYLOAD_ALIGN, Role};
+use sealed_image::{Kind, Role};
 use tests::forge::flip;
-use tests::{Firmware, Maker, OsSlot, bundle_payload, delegate, fresh_key, private_owner};
+use tests::{Firmware, Maker, OsSlot, bundle_payload, delegate, fresh_key, laid_out, private_owner};
 
 use crate::keys::Keys;
 use crate::owners::{Forger, die_of};
@@ -139,16 +139,6 @@ fn altered(maker: &Maker, index: usize) -> Vec<u8> {
     let last = images[index].len() - 1;
     images[index] = flip(images[index].clone(), last);
     laid_out(&images)
-}
-
-/// Lays sealed images out as they lie in a slot.
-fn laid_out(images: &[Vec<u8>]) -> Vec<u8> {
-    let mut slot = Vec::new();
-    for image in images {
-        slot.resize(slot.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
-        slot.extend(image);
-    }
-    slot
 }
 
 fn payload() -> BadSlot {

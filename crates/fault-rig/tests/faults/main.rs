@@ -3,6 +3,7 @@
 
 mod bad_slots;
 mod bad_stages;
+mod control;
 mod keys;
 mod owners;
 mod stage0;

@@ -11,6 +11,7 @@ use memory_map::{KIB, MIB, Region};
 use release::{FlatImage, flatten_elf};
 
 use crate::bad_slots::{self, BadSlot};
+use crate::control::{OF_CONTROLS, assert_fell};
 use crate::stage0::{LOOPS, Stage0, said};
 
 /// Where a run is compared with the one without a fault.
@@ -113,6 +114,8 @@ impl Stage2 {
             marks: &marks,
             pure: self.multiplication(),
             loops: &loops,
+            // Booting the good system takes by far the most of such a run.
+            elsewhere: figures::is_long() || !bad.is_beside_good(),
             leaked,
         });
         run(&scenes.collect::<Vec<_>>(), share)
@@ -128,18 +131,18 @@ impl Stage2 {
 }
 
 /// Says why a run must not have left stage2 at this address: only for a good system that lies beside the bad one, at the first byte
-/// of its kernel, with its command line in the device tree that the kernel is told of.
+/// of its kernel. It must be told of its command line: a fault in the very register that tells may tell it of no device
+/// tree at all, or of one that has no command line.
 fn wrongly_left(bad: &BadSlot, machine: &Machine, address: u64) -> Option<String> {
     let tree = machine.register(Register::General(0));
     let told = || {
-        let told = tree == DTB_LOAD && OS_LOAD.contains(tree, DTB_ROOM);
-        let blob = told.then(|| machine.read(tree, DTB_ROOM))?;
-        Some(fdt::Fdt::new(&blob).ok()?.chosen().bootargs()? == bad_slots::COMMAND_LINE)
+        let blob = DRAM.contains(tree, DTB_ROOM).then(|| machine.read(tree, DTB_ROOM))?;
+        Some(fdt::Fdt::new(&blob).ok()?.find_node("/chosen")?.property("bootargs")?.as_str()?.to_owned())
     };
     let good = bad.is_beside_good()
         && address == KERNEL_LOAD
         && machine.read(KERNEL_LOAD, bad.kernel.len() as u64) == bad.kernel
-        && told() == Some(true);
+        && told().is_none_or(|told| told == bad_slots::COMMAND_LINE);
     (!good).then(|| format!("executed {address:#x}, told of {tree:#x}"))
 }
 
@@ -180,6 +183,7 @@ fn without_a_fault_a_good_system_is_entered_and_a_bad_one_refused_for_its_own_re
         let refused = if bad.is_beside_good() {
             assert_eq!(end, End::Outside(KERNEL_LOAD), "{}: {}", bad.name, said(&machine));
             assert_eq!(wrongly_left(bad, &machine, KERNEL_LOAD), None, "{}", bad.name);
+            assert_eq!(machine.register(Register::General(0)), DTB_LOAD, "{}", bad.name);
             &["A"][..]
         } else {
             assert_eq!(end, End::Stopped, "{}", bad.name);
@@ -193,7 +197,6 @@ fn without_a_fault_a_good_system_is_entered_and_a_bad_one_refused_for_its_own_re
 }
 
 #[test]
-#[ignore = "computes for many minutes, and was not seen whole yet: run it by its name"]
 fn no_single_fault_boots_a_bad_system() {
     let share = Share {
         inverted: scaled(1, 14),
@@ -215,7 +218,7 @@ fn no_single_fault_boots_a_bad_system() {
         "faults that change nothing prove nothing: {}",
         tally.note()
     );
-    Figure::new("instruction faults, stage2", "faults", scaled(8_000, 100_000))
+    Figure::new("instruction faults, stage2", "faults", scaled(20_000, 100_000))
         .ran(tally.total())
         .violations(&tally.violations)
         .note(tally.note())
@@ -228,25 +231,6 @@ fn a_stage2_that_looks_once_falls() {
     let wanted = ["a kernel for another board", "a kernel of another release", "an object of another kind"];
     let bad: Vec<BadSlot> = bad_slots::all().into_iter().filter(|bad| wanted.contains(&bad.name)).collect();
     assert_eq!(bad.len(), wanted.len());
-    let share = Share {
-        inverted: 3,
-        skipped: 0,
-        both_ends: false,
-        places: 3,
-        bits: u64::MAX,
-        bits_near: u64::MAX,
-        looped_scenes: 0,
-        loops: u64::MAX,
-        seed: 1,
-    };
-    let tally = Stage2::read("stage2-control-one-look").campaign(&bad, share);
-    let entered = format!("executed {KERNEL_LOAD:#x}");
-    let booted = tally.violations.iter().filter(|violation| violation.contains(&entered)).count();
-    eprintln!(
-        "control: {booted} of {} faults boot a bad system, as {:?}; {}",
-        tally.total(),
-        tally.violations.first(),
-        tally.note()
-    );
-    assert!(booted > 0, "the rig does not see what it is there to see: {:?}", tally.violations);
+    let tally = Stage2::read("stage2-control-one-look").campaign(&bad, OF_CONTROLS);
+    assert_fell(&tally, &format!("{KERNEL_LOAD:#x}"));
 }
