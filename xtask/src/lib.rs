@@ -26,6 +26,7 @@ mod mutation;
 pub mod panic_check;
 pub mod progress;
 pub mod release;
+mod reproducible;
 pub mod run;
 pub mod size;
 pub mod test;

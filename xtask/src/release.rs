@@ -16,6 +16,7 @@ use crate::firmware::{self, Firmware, STAGE1, STAGE2};
 use crate::flash::package;
 use crate::input::{self, Input, InputArgs, System};
 use crate::progress::Step;
+use crate::reproducible::{self, Reproduced};
 use crate::workspace::{self, FIRMWARE_TARGET, shown};
 use crate::{debian, exec};
 
@@ -37,6 +38,9 @@ pub struct Release {
     /// The folder of the release before: the version must rise, the rollback index must not fall
     #[arg(long, value_name = "FOLDER")]
     previous: Option<PathBuf>,
+    /// Build the firmware twice more first, from the commit, in other folders and ways: every byte has to be the same
+    #[arg(long)]
+    check_reproducible: bool,
     /// What the product boots
     #[command(flatten)]
     input: InputArgs,
@@ -49,6 +53,15 @@ impl Release {
     /// If something cannot be built, fetched, signed or written.
     pub fn run(&self) -> Result<bool> {
         let firmware = firmware::build()?;
+        if self.check_reproducible {
+            let commit = commit().context(
+                "the workspace is not as a commit has it, so nobody else can build what is built here: commit what \
+                 `git status` lists, or put it away",
+            )?;
+            for Reproduced { file, sha256 } in reproducible::check(&firmware, &commit)? {
+                eprintln!("  ok   {file} is the same three times: {sha256}");
+            }
+        }
         let factory = workspace::factory_dir();
         package::owner_keys(&factory)?;
         let token = package::token(&factory.join("owner/token"))?;
