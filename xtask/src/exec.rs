@@ -7,16 +7,12 @@ use anyhow::{Context as _, Result, bail};
 /// How many lines of a failed program's output an error shows.
 const LAST_WORDS: usize = 60;
 
-/// What in the environment replaces the flags of `.cargo/config.toml`.
-pub const FLAGS: [&str; 4] =
-    ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"];
-
 /// Makes a cargo command in the workspace, with the cargo that runs this one. Flags from the environment are
 /// taken out: they would replace those of `.cargo/config.toml`, without which the firmware is not itself.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::workspace::root());
-    for name in FLAGS {
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(name);
     }
     command

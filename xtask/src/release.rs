@@ -52,12 +52,9 @@ impl Release {
     /// # Errors
     /// If something cannot be built, fetched, signed or written.
     pub fn run(&self) -> Result<bool> {
+        let commit = self.check_reproducible.then(committed).transpose()?;
         let firmware = firmware::build()?;
-        if self.check_reproducible {
-            let commit = commit().context(
-                "the workspace is not as a commit has it, so nobody else can build what is built here: commit what \
-                 `git status` lists, or put it away",
-            )?;
+        if let Some(commit) = commit {
             for Reproduced { file, sha256 } in reproducible::check(&firmware, &commit)? {
                 eprintln!("  ok   {file} is the same three times: {sha256}");
             }
@@ -170,6 +167,14 @@ fn commit() -> Option<String> {
     let changes = git(&["status", "--porcelain"])?;
     let commit = String::from_utf8(git(&["rev-parse", "HEAD"])?).ok()?;
     changes.is_empty().then(|| commit.trim().to_owned())
+}
+
+/// As [`commit`], where there has to be one.
+fn committed() -> Result<String> {
+    commit().context(
+        "the workspace is not as a commit has it, so nobody else can build what is built here: commit what `git status` \
+         lists, or put it away",
+    )
 }
 
 /// Lists the crates whose code is in the stages of a package, without those that only run while compiling.

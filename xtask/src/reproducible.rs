@@ -26,13 +26,13 @@ struct Way {
 }
 
 const WAYS: [Way; 2] = [
-    Way { folder: "a", umask: "022", locale: "C", zone: "Pacific/Pago_Pago", jobs: "1" },
+    Way { folder: "a", umask: "022", locale: "C", zone: "Pacific/Pago_Pago", jobs: "2" },
     Way {
         folder: "another/and-longer/path",
         umask: "077",
-        locale: "tr_TR.UTF-8",
+        locale: "C.UTF-8",
         zone: "Pacific/Kiritimati",
-        jobs: "4",
+        jobs: "3",
     },
 ];
 
@@ -94,25 +94,22 @@ impl Way {
         let mut git = Command::new("git");
         git.current_dir(workspace::root()).args(["archive", "--output"]).arg(&archive).arg(commit);
         exec::capture(&mut git)?;
-        exec::capture(&mut self.shell([
-            OsStr::new("tar"),
-            "-xf".as_ref(),
-            archive.as_ref(),
-            "-C".as_ref(),
-            root.as_ref(),
-        ]))?;
-        // What runs on this machine may come from where it is built already; what runs on a device is built in the copy.
-        let host = workspace::root().join("target");
+        // The files get the modes that the umask leaves them, and the time at which they are unpacked.
+        let unpack = ["tar", "--no-same-permissions", "--touch", "-xf"].map(OsStr::new);
+        let words = unpack.into_iter().chain([archive.as_ref(), "-C".as_ref(), root.as_ref()]);
+        exec::capture(&mut self.shell(words))?;
+        // xtask as well is built there: it takes the folder that it was built in for the workspace.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let run = ["run", "--quiet", "--locked", "--package", "xtask", "--target-dir"].map(OsStr::new);
-        let words = [cargo.as_os_str()].into_iter().chain(run);
-        let words = words.chain([host.as_os_str(), "--".as_ref(), "build".as_ref()]);
-        let mut build = self.shell(words);
-        build.current_dir(root).env("LC_ALL", self.locale).env("TZ", self.zone);
-        build.env("CARGO_BUILD_JOBS", self.jobs).env_remove("KILN_DIR").env_remove("CARGO_TARGET_DIR");
-        for name in exec::FLAGS {
+        let run = ["run", "--quiet", "--locked", "--package", "xtask", "--", "build"].map(OsStr::new);
+        let mut build = self.shell([cargo.as_os_str()].into_iter().chain(run));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| alters_builds(name)) {
             build.env_remove(name);
         }
+        build
+            .current_dir(root)
+            .env("LC_ALL", self.locale)
+            .env("TZ", self.zone)
+            .env("CARGO_BUILD_JOBS", self.jobs);
         exec::capture(&mut build)?;
         Ok(())
     }
@@ -123,6 +120,14 @@ impl Way {
         shell.args(["-c", &format!("umask {}; exec \"$@\"", self.umask), "sh"]).args(words);
         shell
     }
+}
+
+/// Tells whether a variable of the environment would have a say in a build, or in where it goes.
+fn alters_builds(name: &OsStr) -> bool {
+    const PREFIXES: [&str; 7] =
+        ["RUSTC", "RUSTFLAGS", "CARGO_BUILD", "CARGO_ENCODED", "CARGO_PROFILE", "CARGO_TARGET", "KILN"];
+    let name = name.to_string_lossy();
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "CARGO_INCREMENTAL"
 }
 
 /// Compares two files.
@@ -163,6 +168,16 @@ mod tests {
             assert!(error.contains(&format!("differ from byte {at} on")), "{name}: {error}");
         }
         assert!(same(&one, &folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn flags_and_folders_of_the_environment_have_no_say() {
+        let altering =
+            ["RUSTC_WRAPPER", "RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_PROFILE_FIRMWARE_LTO", "KILN_DIR"];
+        assert!(altering.iter().all(|name| alters_builds(OsStr::new(name))));
+        assert!(
+            !["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"].iter().any(|name| alters_builds(OsStr::new(name)))
+        );
     }
 
     #[test]

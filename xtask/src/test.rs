@@ -67,6 +67,7 @@ impl Test {
             Tool::Qemu,
             Tool::Setpriv,
             Tool::OpenSsl,
+            Tool::SoftHsm,
             Tool::Python,
             Tool::CMake,
             Tool::LibClang,

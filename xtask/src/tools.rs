@@ -41,6 +41,8 @@ pub enum Tool {
     UBoot,
     /// `openssl`.
     OpenSsl,
+    /// `softhsm2-util`, and the module that goes with it.
+    SoftHsm,
     /// `python3` with `venv`.
     Python,
     /// `c++`.
@@ -75,6 +77,7 @@ impl Tool {
         Self::Mkimage,
         Self::UBoot,
         Self::OpenSsl,
+        Self::SoftHsm,
         Self::Python,
         Self::CxxCompiler,
         Self::CMake,
@@ -94,6 +97,7 @@ impl Tool {
             Self::Mkimage => "mkimage",
             Self::UBoot => "U-Boot for QEMU",
             Self::OpenSsl => "openssl",
+            Self::SoftHsm => "softhsm2-util",
             Self::Python => "python3 with venv",
             Self::CxxCompiler => "c++",
             Self::CMake => "cmake and make",
@@ -116,6 +120,7 @@ impl Tool {
             Self::OpenSsl => {
                 "checks requests and certificates, and makes U-Boot's signing key for the comparison"
             }
+            Self::SoftHsm => "is the token that keys are kept on in tests",
             Self::Python => "runs an independent COSE library that checks Kiln's signatures",
             Self::CxxCompiler => "compiles libFuzzer",
             Self::CMake => "compiles the emulator that faults are injected in",
@@ -134,7 +139,7 @@ impl Tool {
             Self::DpkgDeb => &["flash", "run", "bench", "test"],
             Self::Mkimage | Self::UBoot => &["bench"],
             Self::OpenSsl => &["bench", "test"],
-            Self::Python => &["test"],
+            Self::Python | Self::SoftHsm => &["test"],
             Self::CxxCompiler => &["fuzz"],
             Self::CMake | Self::LibClang => &["test", "ci"],
         }
@@ -153,6 +158,7 @@ impl Tool {
             Self::Mkimage => Origin::Packages(&["u-boot-tools"]),
             Self::UBoot => Origin::Packages(&["u-boot-qemu"]),
             Self::OpenSsl => Origin::Packages(&["openssl"]),
+            Self::SoftHsm => Origin::Packages(&["softhsm2"]),
             Self::Python => Origin::Packages(&["python3", "python3-venv", "python3-pip"]),
             Self::CxxCompiler => Origin::Packages(&["g++"]),
             Self::CMake => Origin::Packages(&["make", "cmake"]),
@@ -174,6 +180,7 @@ impl Tool {
             Self::Mkimage => run("mkimage", "-V"),
             Self::UBoot => Path::new(U_BOOT).is_file().then(|| package_version("u-boot-qemu")),
             Self::OpenSsl => run("openssl", "version"),
+            Self::SoftHsm => run("softhsm2-util", "--version"),
             Self::Python => python_with_venv().then(|| run("python3", "--version"))?,
             Self::CxxCompiler => run("c++", "--version"),
             Self::CMake => run("make", "--version").and_then(|_| run("cmake", "--version")),

@@ -117,7 +117,7 @@ impl SecretPage {
 
     /// Reads the evidence, where a page has some, and leaves the secrets in the page. They are nowhere else meanwhile: a
     /// fault here that makes evidence out of what lies on the stack does not make it out of secrets. `None` if the page
-    /// is none that [`SecretPage::take`] takes.
+    /// is malformed; whether it is of a kind that this release knows, [`SecretPage::take`] tells.
     pub fn evidence(page: &[u8]) -> Option<Option<Evidence>> {
         Self::evidence_of(Wire::ref_from_prefix(page).ok()?.0)
     }

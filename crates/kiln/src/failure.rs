@@ -95,6 +95,8 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Nothing is ever written over: choose another place, or remove what is there."
         }
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
+        E::Token { fault, .. } => token_cure(fault),
+        E::OtherRoot { .. } => "Take the token and the folder of one owner: another token has the same name.",
         E::OtherProduct { .. } => "Give --previous the release of this product that came before.",
         E::NoSigner { .. } | E::RoleMissing { .. } => {
             "Take keys that hold all roles: `kiln owner` makes them."
@@ -115,6 +117,28 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::TooLarge { .. } => "Make it smaller: the memory map in docs/ says what has room where.",
         _ => return None,
     })
+}
+
+fn token_cure(fault: &release::TokenFault) -> &'static str {
+    use release::TokenFault as F;
+    match fault {
+        F::Uri(_) => "Give pkcs11:token=LABEL?module-path=/path/of/the/module.so, and no PIN in it.",
+        F::Module(_) => {
+            "Look at the path of the module, and whether the package of the token's vendor is installed."
+        }
+        F::Missing(0) => {
+            "Plug the token in, and look at its label: `pkcs11-tool --list-token-slots` shows it."
+        }
+        F::Missing(_) => "Leave one of them plugged in, or give each a label of its own.",
+        F::PinMissing => "Set KILN_PIN, or run this on a terminal.",
+        F::PinWrong => "Give the user's PIN of this token; a few wrong ones lock it.",
+        F::PinLocked => "Have the token's security officer set a new PIN.",
+        F::Key(0) => "Take the token that `kiln owner` made the keys on.",
+        F::Key(_) => "Remove the keys of the same name that are not the owner's.",
+        F::KeyThere => "Take another token: each holds one owner, and keys are never written over.",
+        F::Curve => "Make the keys with `kiln owner`: they are P-256.",
+        F::Signature | F::Other(_) => "Try the token with its vendor's tools.",
+    }
 }
 
 #[cfg(test)]

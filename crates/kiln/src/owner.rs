@@ -1,20 +1,24 @@
-//! `kiln owner`: the keys of a demonstration owner.
+//! `kiln owner`: the keys of an owner.
 
 use crate::{Failure, output};
 use clap::Args;
 use memory_map::qemu_virt::BOARD;
-use release::{OwnerKeys, hex};
+use release::{OwnerKeys, TokenUri, hex};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Makes the keys of a firmware owner: a root, and one for each role.
 ///
-/// For demonstrations and tests: the keys lie in files of mode 0600. A product keeps its root offline and its role
-/// keys in a hardware module. Keys that are there already are never replaced.
+/// With --pkcs11 root, boot, provision and os are made on a token and never leave it; the folder says where they are. The
+/// PIN comes from KILN_PIN, or is asked for. Without it the keys lie in files of mode 0600, for demonstrations and
+/// tests. The authority's key is a file always, which the authority takes over. Keys that are there already are never replaced.
 #[derive(Args, Debug)]
 pub(crate) struct Owner {
     /// The folder for the keys, made if it is not there
     folder: PathBuf,
+    /// The token for the keys: pkcs11:token=LABEL?module-path=/path/of/the/module.so (RFC 7512)
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -22,11 +26,11 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let keys = OwnerKeys::found();
-        keys.write(&self.folder)?;
-        let owner = keys.owner(BOARD)?;
+        let token = self.pkcs11.as_deref().map(TokenUri::parse).transpose()?;
+        let owner = OwnerKeys::found_in(&self.folder, token.as_ref())?.owner(BOARD)?;
         let facts = [
             ("folder", json!(self.folder)),
+            ("keys", json!(token.map_or_else(|| "files".into(), |token| token.to_string()))),
             ("root digest", json!(hex(&owner.root_digest()))),
             ("roles", json!(["boot", "provision", "os", "authority"])),
         ];

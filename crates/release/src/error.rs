@@ -1,5 +1,6 @@
 //! Why a release could not be made.
 
+use crate::TokenFault;
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
@@ -79,6 +80,20 @@ pub enum Error {
     ReleaseMixed {
         /// What does not fit.
         what: &'static str,
+    },
+    /// An owner's folder names another root than the key of the root is.
+    #[error("{} is not the public part of the owner's root key", path.display())]
+    OtherRoot {
+        /// The file of the public key.
+        path: PathBuf,
+    },
+    /// A key in hardware cannot be used.
+    #[error("{uri}: {fault}")]
+    Token {
+        /// The token, or the key on it.
+        uri: String,
+        /// What is wrong.
+        fault: TokenFault,
     },
     /// A configuration cannot be used.
     #[error("{}{}: {reason}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]

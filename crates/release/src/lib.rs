@@ -39,6 +39,7 @@ mod package_files;
 mod pem;
 mod preprovision;
 pub mod test_keys;
+mod token;
 mod vendor;
 mod x509;
 
@@ -68,4 +69,5 @@ pub use package_files::read_secret;
 pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
+pub use token::{PIN_VARIABLE, TokenFault, TokenKey, TokenUri};
 pub use vendor::SiliconVendor;

@@ -1,52 +1,139 @@
-//! The owner keys of a demonstration factory, as files.
+//! An owner's keys in a folder: as files, or as the names of keys on a token.
 
 use crate::files::{self, Readers};
-use crate::{Error, Owner, Profile, RoleKey};
+use crate::{Error, Owner, Profile, RoleKey, TokenKey, TokenUri};
+use boot_crypto::Digest;
 use boot_crypto::host::{Es256Key, es256_public_pem};
-use sealed_image::Role;
+use sealed_image::host::{Signer, SignerError};
+use sealed_image::{PublicKey, Role};
 use std::path::Path;
 
-/// The roles that have a key.
-const ROLES: [Role; 4] = [Role::Boot, Role::Provision, Role::Os, Role::Authority];
+/// The roles that sign what is released.
+const SIGNERS: [Role; 3] = [Role::Boot, Role::Provision, Role::Os];
 
 /// The file of the root's public key, next to the private keys.
 pub const ROOT_PUBLIC: &str = "owner-root.pub.pem";
 
+/// An owner's private key: in a file, or on a token.
+enum OwnerKey {
+    File(Es256Key),
+    Token(TokenKey),
+}
+
+impl OwnerKey {
+    /// Reads the key that a folder holds or names.
+    fn read(folder: &Path, name: &str) -> Result<Self, Error> {
+        let named = folder.join(uri_file(name));
+        if named.exists() {
+            let uri = TokenUri::parse(files::read_text(&named)?.trim_end())?;
+            return TokenKey::open(&uri).map(Self::Token);
+        }
+        crate::read_key(&folder.join(file(name))).map(Self::File)
+    }
+
+    fn write(&self, folder: &Path, name: &str) -> Result<(), Error> {
+        match self {
+            Self::File(key) => {
+                files::write_new(&folder.join(file(name)), key.to_pem().as_bytes(), Readers::Owner)
+            }
+            Self::Token(key) => {
+                let line = format!("{}\n", key.uri());
+                files::write_new(&folder.join(uri_file(name)), line.as_bytes(), Readers::Anyone)
+            }
+        }
+    }
+
+    fn public(&self) -> [u8; 64] {
+        match self {
+            Self::File(key) => key.public(),
+            Self::Token(key) => key.public(),
+        }
+    }
+}
+
+impl Signer for OwnerKey {
+    fn public_key(&self) -> PublicKey<'_> {
+        PublicKey::P256(self.public())
+    }
+
+    fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SignerError> {
+        match self {
+            Self::File(key) => Signer::sign(key, digest),
+            Self::Token(key) => Signer::sign(key, digest),
+        }
+    }
+}
+
 /// An owner's private keys, all ES256, fresh for everyone who founds one.
 ///
-/// In a folder they are `owner-root.key.pem`, `owner-boot.key.pem` and so on, each PKCS#8 PEM of mode 0600; next to them
-/// `owner-root.pub.pem` is for everybody who verifies what the owner releases. A product keeps its root offline and its role keys in hardware modules; what it signs is the same.
+/// In a folder they are `owner-root.key.pem`, `owner-boot.key.pem` and so on, each PKCS#8 PEM of mode 0600; where a key is on a
+/// token, `owner-boot.key.uri` names it there. Next to them `owner-root.pub.pem` is for everybody who verifies what the
+/// owner releases. The authority's key is a file always: the authority keeps it itself, sealed.
 pub struct OwnerKeys {
-    root: Es256Key,
-    roles: [Es256Key; ROLES.len()],
+    root: OwnerKey,
+    roles: [OwnerKey; SIGNERS.len()],
+    authority: Es256Key,
 }
 
 impl OwnerKeys {
     /// Founds an owner with fresh keys.
     pub fn found() -> Self {
-        Self { root: Es256Key::generate(), roles: ROLES.map(|_| Es256Key::generate()) }
+        let fresh = || OwnerKey::File(Es256Key::generate());
+        Self { root: fresh(), roles: SIGNERS.map(|_| fresh()), authority: Es256Key::generate() }
     }
 
-    /// Reads the keys that lie in a folder.
+    /// Founds an owner with fresh keys on a token. Where one cannot be made, those before it are left there.
+    fn found_on(token: &TokenUri) -> Result<Self, Error> {
+        let fresh = |name: &str| TokenKey::generate(&token.key(name)).map(OwnerKey::Token);
+        let root = fresh("root")?;
+        let [boot, provision, os] = SIGNERS.map(|role| fresh(role.name()));
+        Ok(Self { root, roles: [boot?, provision?, os?], authority: Es256Key::generate() })
+    }
+
+    /// Founds an owner in a folder where there is none: with keys in files, or on a token.
     ///
     /// # Errors
-    /// Files that are not there or hold no such key.
-    pub fn read(folder: &Path) -> Result<Self, Error> {
-        let key = |name: &str| crate::read_key(&folder.join(file(name)));
-        let [boot, provision, os, authority] = ROLES.map(|role| key(role.name()));
-        Ok(Self { root: key("root")?, roles: [boot?, provision?, os?, authority?] })
+    /// Files that cannot be written, or are there already, and [`Error::Token`].
+    pub fn found_in(folder: &Path, token: Option<&TokenUri>) -> Result<Self, Error> {
+        // Before keys are made on a token, where nobody would know of them.
+        let there = folder.join(ROOT_PUBLIC);
+        if there.exists() {
+            return Err(Error::OutputThere { path: there });
+        }
+        let keys = token.map_or_else(|| Ok(Self::found()), Self::found_on)?;
+        keys.write(folder)?;
+        Ok(keys)
     }
 
-    /// Writes the keys into a folder in which there are none.
+    /// Reads the keys that lie in a folder, or on the token that it names.
+    ///
+    /// # Errors
+    /// Files that are not there or hold no such key, and [`Error::Token`].
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let key = |name: &str| OwnerKey::read(folder, name);
+        let [boot, provision, os] = SIGNERS.map(|role| key(role.name()));
+        let authority = crate::read_key(&folder.join(file(Role::Authority.name())));
+        let keys = Self { root: key("root")?, roles: [boot?, provision?, os?], authority: authority? };
+        // A token may be another one of the same name.
+        let path = folder.join(ROOT_PUBLIC);
+        if path.exists() && crate::read_root(&path)? != PublicKey::P256(keys.root.public()).thumbprint() {
+            return Err(Error::OtherRoot { path });
+        }
+        Ok(keys)
+    }
+
+    /// Writes the keys into a folder in which there are none; of those on a token, where they are.
     ///
     /// # Errors
     /// Files that cannot be written, or are there already.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
         files::make_folder(folder)?;
-        let roles = ROLES.iter().map(|role| role.name()).zip(&self.roles);
+        let roles = SIGNERS.iter().map(|role| role.name()).zip(&self.roles);
         for (name, key) in roles.chain([("root", &self.root)]) {
-            files::write_new(&folder.join(file(name)), key.to_pem().as_bytes(), Readers::Owner)?;
+            key.write(folder, name)?;
         }
+        let authority = folder.join(file(Role::Authority.name()));
+        files::write_new(&authority, self.authority.to_pem().as_bytes(), Readers::Owner)?;
         self.write_public(folder)
     }
 
@@ -62,7 +149,7 @@ impl OwnerKeys {
     /// # Errors
     /// As [`read`](Self::read) and [`write`](Self::write).
     pub fn read_or_found(folder: &Path) -> Result<Self, Error> {
-        if folder.join(file("root")).exists() {
+        if [file("root"), uri_file("root")].iter().any(|root| folder.join(root).exists()) {
             let keys = Self::read(folder)?;
             if !folder.join(ROOT_PUBLIC).exists() {
                 keys.write_public(folder)?;
@@ -77,22 +164,27 @@ impl OwnerKeys {
     /// Has the root delegate each role to its key, for one board.
     ///
     /// # Errors
-    /// A published test key, whatever file it lies in.
+    /// A published test key, whatever file it lies in, and a token that does not sign.
     pub fn owner(self, board: &str) -> Result<Owner, Error> {
+        let authority = (Role::Authority, OwnerKey::File(self.authority));
+        let keys = SIGNERS.into_iter().zip(self.roles).chain([authority]);
         let delegate = |(role, key)| RoleKey::delegated_by(&self.root, role, board, Box::new(key));
-        let roles = ROLES.into_iter().zip(self.roles).map(delegate).collect::<Result<_, _>>()?;
+        let roles = keys.map(delegate).collect::<Result<_, _>>()?;
         Owner::new(Profile::Production, self.root.public(), roles)
     }
 
     /// Returns the key with which the authority signs its answers.
     pub fn authority(&self) -> &Es256Key {
-        let [.., authority] = &self.roles;
-        authority
+        &self.authority
     }
 }
 
 fn file(name: &str) -> String {
     format!("owner-{name}.key.pem")
+}
+
+fn uri_file(name: &str) -> String {
+    format!("owner-{name}.key.uri")
 }
 
 #[cfg(test)]
@@ -112,7 +204,7 @@ mod tests {
         assert_ne!(OwnerKeys::found().owner(BOARD).unwrap().root_digest(), digest);
 
         let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
-        assert_eq!(files.len(), 2 + ROLES.len());
+        assert_eq!(files.len(), 3 + SIGNERS.len());
         assert_eq!(crate::read_root(&folder.path().join(ROOT_PUBLIC)).unwrap(), digest);
         #[cfg(unix)]
         for file in files.iter().filter(|file| file.file_name() != ROOT_PUBLIC) {

@@ -185,7 +185,7 @@ impl Stage0 {
             marks: &marks,
             pure: self.multiplication(),
             loops: &loops,
-            // What it does for a good image it does in the other scenes' second look, but for the jump.
+            // Booting the good image takes by far the most of such a run.
             elsewhere: figures::is_long() || !bad.is_beside_good(),
             leaked,
         });

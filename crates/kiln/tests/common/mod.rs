@@ -8,11 +8,14 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// A folder in which the command runs, with firmware in it.
-pub(crate) struct Desk(TempDir);
+pub(crate) struct Desk {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
+        let desk = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
         desk.put("stage0.bin", b"stage0 of a test");
         desk.put("stage1.elf", &elf(&[1; 5000]));
         desk.put("stage2.elf", &elf(&[2; 5000]));
@@ -26,14 +29,29 @@ impl Desk {
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
+    }
+
+    /// Sets a variable for the commands from now on.
+    #[allow(dead_code, reason = "the tests of the command line need none")]
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Unsets a variable that was set.
+    #[allow(dead_code, reason = "the tests of the command line need none")]
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
     }
 
     /// Runs `kiln`; nobody is there to answer a question.
     pub(crate) fn run(&self, line: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_kiln"))
             .args(line.split_whitespace())
-            .current_dir(self.0.path())
+            .current_dir(self.folder.path())
+            .env_remove("KILN_PIN")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap()

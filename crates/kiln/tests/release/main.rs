@@ -1,9 +1,13 @@
 //! `kiln release` and `kiln verify` as people and machines use them: what they refuse, and that other people's tools
 //! agree.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod product;
+mod token;
 
 use common::{Desk, elf};
+use product::{CONFIG, device_tree, kernel};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,72 +15,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-const CONFIG: &str = r#"
-product = "demo"
-board = "qemu-virt"
-version = "1.2.3"
-rollback-index = 2
-[owner]
-keys = "keys"
-[stages]
-stage1 = "stage1.elf"
-stage2 = "stage2.elf"
-crates = "crates.json"
-commit = "0123456789abcdef"
-[bundle]
-cmdline = "console=ttyAMA0 not-to-be-published"
-[[payload]]
-kind = "kernel"
-file = "Image"
-name = "linux"
-version = "6.1"
-license = "GPL-2.0-only"
-[[payload]]
-kind = "device-tree"
-file = "board.dtb"
-[[payload]]
-kind = "initramfs"
-file = "initramfs.cpio"
-[[payload]]
-kind = "secret"
-file = "customer.key"
-"#;
 const RELEASE: &str = "release --content-key content.key --out r1";
 const VERIFY: &str = "verify r1 --root keys/owner-root.pub.pem";
 
 /// A desk with everything that a release is made of.
 fn desk() -> Desk {
-    let desk = Desk::new();
-    desk.put("Image", &kernel(9000, 0x20_0000));
-    desk.put("board.dtb", &device_tree(500));
-    desk.put("initramfs.cpio", &[5; 700]);
-    desk.put("customer.key", b"the key of a customer");
-    desk.put("kiln.toml", CONFIG.as_bytes());
-    desk.put(
-        "crates.json",
-        br#"[{"name":"aes","version":"0.9.4","license":"MIT OR Apache-2.0",
-              "sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-             {"name":"hal","version":"0.1.0"}]"#,
-    );
+    let desk = product::desk();
     desk.good("owner keys");
     desk
-}
-
-/// The header of an arm64 Image, and bytes behind it.
-fn kernel(length: usize, memory: u64) -> Vec<u8> {
-    let mut image = vec![3; length];
-    image[..64].fill(0);
-    image[16..24].copy_from_slice(&memory.to_le_bytes());
-    image[24..32].copy_from_slice(&0b1010_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image
-}
-
-fn device_tree(length: usize) -> Vec<u8> {
-    let mut blob = vec![4; length];
-    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
-    blob[4..8].copy_from_slice(&(length as u32).to_be_bytes());
-    blob
 }
 
 /// Reads all files of a folder, by their names in it.

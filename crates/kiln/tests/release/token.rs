@@ -1,0 +1,128 @@
+//! An owner whose keys are on a PKCS#11 token: SoftHSM, which keeps it in a folder.
+
+use crate::common::Desk;
+use crate::product;
+use std::fs;
+use std::process::Command;
+
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const PIN: &str = "a pin of a test";
+const RELEASE: &str = "release --content-key content.key --out r1";
+const VERIFY: &str = "verify r1 --root keys/owner-root.pub.pem --content-key content.key";
+
+/// A desk with what a release is made of, and a token without keys.
+fn desk() -> Desk {
+    let mut desk = product::desk();
+    let (tokens, configuration) = (desk.path("tokens"), desk.path("softhsm2.conf"));
+    fs::create_dir(&tokens).unwrap();
+    let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+    fs::write(&configuration, text).unwrap();
+    desk.set("SOFTHSM2_CONF", configuration.to_str().unwrap());
+    desk.set("KILN_PIN", PIN);
+    softhsm(&desk, &["--init-token", "--free", "--label", "an owner", "--so-pin", PIN, "--pin", PIN]);
+    desk
+}
+
+fn softhsm(desk: &Desk, arguments: &[&str]) {
+    let mut command = Command::new("softhsm2-util");
+    let output = command.env("SOFTHSM2_CONF", desk.path("softhsm2.conf")).args(arguments).output();
+    let output = output.expect("softhsm2-util is installed: `cargo xtask test` sees to that");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn owner() -> String {
+    format!("owner keys --pkcs11 pkcs11:token=an%20owner?module-path={MODULE}")
+}
+
+/// Asserts that a command fails for this reason, says what to do, and leaves no release.
+#[track_caller]
+fn assert_refused(desk: &Desk, line: &str, why: &str) {
+    let said = desk.bad(line);
+    assert!(said.contains(why) && said.contains("\n  cure  "), "{why}: {said}");
+    assert!(!said.contains(PIN), "{said}");
+    assert!(!desk.path("r1").exists() && !desk.path("content.key").exists(), "{why}");
+}
+
+#[test]
+fn an_owner_on_a_token_signs_a_release_that_verifies_and_has_no_key_in_a_file() {
+    let desk = desk();
+    let said = desk.good(&owner());
+    assert!(said.contains("pkcs11:token=an%20owner?module-path="), "{said}");
+    let mut names: Vec<_> = fs::read_dir(desk.path("keys")).unwrap().map(|one| one.unwrap()).collect();
+    names.sort_by_key(fs::DirEntry::file_name);
+    let private: Vec<_> = names
+        .iter()
+        .filter(|file| fs::read_to_string(file.path()).unwrap().contains("PRIVATE KEY"))
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(private, ["owner-authority.key.pem"]);
+    assert_eq!(names.len(), 6, "{names:?}");
+    let boot = fs::read_to_string(desk.path("keys/owner-boot.key.uri")).unwrap();
+    let named = format!("pkcs11:token=an%20owner;object=boot;type=private?module-path={MODULE}\n");
+    assert_eq!(boot, named);
+
+    desk.good(RELEASE);
+    desk.good(VERIFY);
+    // Each signature of a token is another one; what is signed is the same.
+    desk.good("release --content-key 2.key --out r2");
+    desk.good("verify r2 --root keys/owner-root.pub.pem --content-key 2.key");
+}
+
+#[test]
+fn a_token_makes_an_owner_once() {
+    let desk = desk();
+    desk.good(&owner());
+    let said = desk.bad(&owner());
+    assert!(said.contains("owner-root.pub.pem"), "{said}");
+    let said = desk.bad(&owner().replace("owner keys", "owner others"));
+    assert!(said.contains("there is a key of this name on the token already"), "{said}");
+    assert!(!desk.path("others").exists());
+    desk.good(RELEASE);
+}
+
+#[test]
+fn whatever_is_wrong_with_a_token_is_named_and_nothing_is_released() {
+    let mut desk = desk();
+    desk.good(&owner());
+    desk.set("KILN_PIN", "another pin");
+    assert_refused(&desk, RELEASE, "the PIN is wrong");
+    desk.set("KILN_PIN", "");
+    assert_refused(&desk, RELEASE, "the PIN is wrong");
+    desk.set("KILN_PIN", PIN);
+
+    let uri = desk.path("keys/owner-os.key.uri");
+    let good = fs::read_to_string(&uri).unwrap();
+    for (from, to, why) in [
+        ("object=os", "object=nobody", "there is no such key on the token"),
+        ("object=os;", "", "it names no key"),
+        ("token=an%20owner", "token=another", "there is no such token"),
+        ("token=an%20owner;", "", "it names no token"),
+        (MODULE, "/nowhere/module.so", "the PKCS#11 module cannot be loaded"),
+        (MODULE, "/bin/sh", "the PKCS#11 module cannot be loaded"),
+        ("pkcs11:", "pkcs12:", "it is not a PKCS#11 URI"),
+        (MODULE, &format!("{MODULE}&pin-value=1234"), "it says where the PIN is"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        fs::write(&uri, good.replacen(from, to, 1)).unwrap();
+        assert_refused(&desk, RELEASE, why);
+    }
+    fs::write(&uri, &good).unwrap();
+
+    // Another token of the same name, with keys of the same names.
+    softhsm(&desk, &["--delete-token", "--token", "an owner"]);
+    assert_refused(&desk, RELEASE, "there is no such token");
+    softhsm(&desk, &["--init-token", "--free", "--label", "an owner", "--so-pin", PIN, "--pin", PIN]);
+    assert_refused(&desk, RELEASE, "there is no such key on the token");
+    desk.good(&owner().replace("owner keys", "owner others"));
+    assert_refused(&desk, RELEASE, "is not the public part of the owner's root key");
+    softhsm(&desk, &["--init-token", "--free", "--label", "an owner", "--so-pin", PIN, "--pin", PIN]);
+    assert_refused(&desk, RELEASE, "there are 2 such tokens");
+}
+
+#[test]
+fn without_a_pin_and_a_terminal_nobody_is_asked() {
+    let mut desk = desk();
+    desk.good(&owner());
+    desk.unset("KILN_PIN");
+    assert_refused(&desk, RELEASE, "no PIN was given");
+}

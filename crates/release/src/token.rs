@@ -1,0 +1,381 @@
+//! Keys in hardware: PKCS#11 tokens (v2.40), named by URIs (RFC 7512).
+//!
+//! *Whoever copies the disk* of the machine that signs gets no key: it is made on the token, is marked sensitive and not
+//! extractable, and signs there. *Whoever reads files, process lists or logs* gets no PIN: it comes from the environment
+//! (`KILN_PIN`) or is asked for on the terminal, and a URI that holds one is refused. *A token that is another, or lies*, signs
+//! with another key than the one that the owner's certificates name: every signature is verified with the public key before
+//! it is used, and what a release says is verified as devices do before it is published.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::Error;
+use boot_crypto::{Digest, es256_low_s, es256_verify};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error as Pkcs11Error, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sealed_image::PublicKey;
+use sealed_image::host::{Signer, SignerError};
+
+/// The variable of the environment that holds the PIN.
+pub const PIN_VARIABLE: &str = "KILN_PIN";
+
+/// The curve P-256 as PKCS#11 names it: the object identifier 1.2.840.10045.3.1.7 (RFC 5480, 2.1.1.1), in DER.
+const P256: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+/// What stands before the point of a P-256 key: an octet string in DER of an uncompressed point (SEC 1, 2.3.3).
+const POINT: [u8; 3] = [0x04, 0x41, 0x04];
+/// What is written as `%XX` in a URI.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// What is wrong with a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFault {
+    /// The URI cannot be used.
+    Uri(String),
+    /// The module cannot be loaded.
+    Module(String),
+    /// There is no token of this name, or more than one.
+    Missing(usize),
+    /// No PIN was given, and there is no terminal to ask on.
+    PinMissing,
+    /// The PIN is wrong.
+    PinWrong,
+    /// The token takes no PIN any more.
+    PinLocked,
+    /// There is no key of this name, or more than one.
+    Key(usize),
+    /// There is a key of this name already.
+    KeyThere,
+    /// The key is none of the curve P-256.
+    Curve,
+    /// A signature is not one of this key.
+    Signature,
+    /// The module reports something else.
+    Other(String),
+}
+
+impl fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(reason) => write!(f, "the URI cannot be used: {reason}"),
+            Self::Module(reason) => write!(f, "the PKCS#11 module cannot be loaded: {reason}"),
+            Self::Missing(0) => f.write_str("there is no such token"),
+            Self::Missing(count) => write!(f, "there are {count} such tokens"),
+            Self::PinMissing => f.write_str("no PIN was given, and there is no terminal to ask for it on"),
+            Self::PinWrong => f.write_str("the PIN is wrong"),
+            Self::PinLocked => f.write_str("the PIN is locked"),
+            Self::Key(0) => f.write_str("there is no such key on the token"),
+            Self::Key(count) => write!(f, "there are {count} such keys on the token"),
+            Self::KeyThere => f.write_str("there is a key of this name on the token already"),
+            Self::Curve => f.write_str("the key is none of the curve P-256"),
+            Self::Signature => f.write_str("the token returned a signature that is not one of its key"),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for TokenFault {}
+
+impl From<Pkcs11Error> for TokenFault {
+    fn from(error: Pkcs11Error) -> Self {
+        match error {
+            Pkcs11Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _) => {
+                Self::PinWrong
+            }
+            Pkcs11Error::Pkcs11(RvError::PinLocked, _) => Self::PinLocked,
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Names a token, or a key on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUri {
+    module: PathBuf,
+    token: String,
+    object: Option<String>,
+}
+
+impl TokenUri {
+    /// Reads a URI such as `pkcs11:token=owner;object=boot?module-path=/usr/lib/softhsm/libsofthsm2.so`: the label of the
+    /// token, that of the key where one is meant, and the module that talks to it.
+    ///
+    /// # Errors
+    /// What is none, lacks the token or the module, or holds a PIN.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let refused = |reason: &str| fault(without_pin(text), TokenFault::Uri(reason.into()));
+        let uri = pk11_uri_parser::parse(text).map_err(|_| refused("it is not a PKCS#11 URI (RFC 7512)"))?;
+        if uri.pin_value().is_some() || uri.pin_source().is_some() {
+            return Err(refused(
+                "it says where the PIN is, which belongs into KILN_PIN or onto the terminal",
+            ));
+        }
+        let decoded = |value: Option<&str>| {
+            let value = percent_decode_str(value?).decode_utf8().ok()?.into_owned();
+            (!value.is_empty()).then_some(value)
+        };
+        let token = decoded(uri.token()).ok_or_else(|| refused("it names no token (`token=LABEL`)"))?;
+        let module = decoded(uri.module_path())
+            .ok_or_else(|| refused("it names no module (`?module-path=/path/of/the/module.so`)"))?;
+        Ok(Self { module: module.into(), token, object: decoded(uri.object()) })
+    }
+
+    /// Names a key on the same token.
+    #[must_use]
+    pub fn key(&self, label: &str) -> Self {
+        Self { object: Some(label.into()), ..self.clone() }
+    }
+}
+
+impl fmt::Display for TokenUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = |text| utf8_percent_encode(text, ESCAPED);
+        write!(f, "pkcs11:token={}", escaped(&self.token))?;
+        if let Some(object) = &self.object {
+            write!(f, ";object={};type=private", escaped(object))?;
+        }
+        write!(f, "?module-path={}", escaped(&self.module.to_string_lossy()))
+    }
+}
+
+fn fault(uri: impl fmt::Display, fault: TokenFault) -> Error {
+    Error::Token { uri: uri.to_string(), fault }
+}
+
+/// Returns a URI as far as it may be shown.
+fn without_pin(text: &str) -> &str {
+    text.find("pin-value").map_or(text, |at| &text[..at])
+}
+
+/// A P-256 key on a token. It signs there, with ECDSA (`CKM_ECDSA`).
+pub struct TokenKey {
+    uri: TokenUri,
+    session: Mutex<Session>,
+    key: ObjectHandle,
+    public: [u8; 64],
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenKey").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+impl TokenKey {
+    /// Opens the key that `uri` names.
+    ///
+    /// # Errors
+    /// [`Error::Token`]: no such module, token or key, a PIN that is missing, wrong or locked, a key of another kind.
+    pub fn open(uri: &TokenUri) -> Result<Self, Error> {
+        Self::find(uri, log_in(uri, Access::Sign)?)
+    }
+
+    /// Makes a key on the token, which never leaves it.
+    ///
+    /// # Errors
+    /// [`Error::Token`]: as [`open`](Self::open), and a key of this name that is there already.
+    pub fn generate(uri: &TokenUri) -> Result<Self, Error> {
+        let session = log_in(uri, Access::MakeKeys)?;
+        let failed = |error: Pkcs11Error| fault(uri, error.into());
+        let label = uri.object.clone().unwrap_or_default().into_bytes();
+        if !session.find_objects(&[Attribute::Label(label.clone())]).map_err(failed)?.is_empty() {
+            return Err(fault(uri, TokenFault::KeyThere));
+        }
+        let named = [Attribute::Token(true), Attribute::Label(label.clone()), Attribute::Id(label)];
+        let curve = Attribute::EcParams(P256.into());
+        let public = [&named[..], &[curve, Attribute::Verify(true), Attribute::Private(false)]].concat();
+        let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+        let private = [&named[..], &kept, &[Attribute::Sign(true)]].concat();
+        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
+        Self::find(uri, session)
+    }
+
+    fn find(uri: &TokenUri, session: Session) -> Result<Self, Error> {
+        let failed = |error: Pkcs11Error| fault(uri, error.into());
+        let label = uri
+            .object
+            .as_deref()
+            .ok_or_else(|| fault(uri, TokenFault::Uri("it names no key (`object=LABEL`)".into())))?;
+        let one = |class| {
+            let found = session
+                .find_objects(&[Attribute::Class(class), Attribute::Label(label.into())])
+                .map_err(failed)?;
+            match found.as_slice() {
+                [one] => Ok(*one),
+                found => Err(fault(uri, TokenFault::Key(found.len()))),
+            }
+        };
+        let (key, public) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
+        let attributes = session
+            .get_attributes(public, &[AttributeType::EcParams, AttributeType::EcPoint])
+            .map_err(failed)?;
+        let (mut curve, mut point) = (None, None);
+        for attribute in attributes {
+            match attribute {
+                Attribute::EcParams(value) => curve = Some(value),
+                Attribute::EcPoint(value) => point = Some(value),
+                _ => {}
+            }
+        }
+        let point = point.filter(|_| curve.as_deref() == Some(&P256));
+        let point = point.as_deref().and_then(|point| point.strip_prefix(&POINT));
+        let public = point.and_then(|point| point.try_into().ok());
+        let public = public.ok_or_else(|| fault(uri, TokenFault::Curve))?;
+        Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public })
+    }
+
+    /// Returns the name of the key.
+    pub fn uri(&self) -> &TokenUri {
+        &self.uri
+    }
+
+    /// Returns the public key: x followed by y.
+    pub fn public(&self) -> [u8; 64] {
+        self.public
+    }
+
+    fn signature(&self, digest: &Digest) -> Result<[u8; 64], TokenFault> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let signature = session.sign(&Mechanism::Ecdsa, self.key, digest)?;
+        // The token has chosen one of the two forms of each signature, and devices are given the lower one always.
+        let signature = signature.as_slice().try_into().ok().and_then(es256_low_s);
+        let signature = signature.ok_or(TokenFault::Signature)?;
+        if !es256_verify(&self.public, digest, &signature).accepts() {
+            return Err(TokenFault::Signature);
+        }
+        Ok(signature)
+    }
+}
+
+impl Signer for TokenKey {
+    fn public_key(&self) -> PublicKey<'_> {
+        PublicKey::P256(self.public)
+    }
+
+    fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SignerError> {
+        Ok(self.signature(digest).map_err(|error| fault(&self.uri, error))?.to_vec())
+    }
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Sign,
+    MakeKeys,
+}
+
+/// Opens a session with the token that `uri` names, logged in.
+fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
+    let failed = |error: Pkcs11Error| fault(uri, error.into());
+    let pkcs11 = module(&uri.module).map_err(|error| fault(uri, error))?;
+    let mut found = Vec::new();
+    for slot in pkcs11.get_slots_with_token().map_err(failed)? {
+        let token = pkcs11.get_token_info(slot).map_err(failed)?;
+        if token.label().trim_end() == uri.token {
+            found.push((slot, token));
+        }
+    }
+    let [(slot, token)] = found.as_slice() else {
+        return Err(fault(uri, TokenFault::Missing(found.len())));
+    };
+    if token.user_pin_locked() {
+        return Err(fault(uri, TokenFault::PinLocked));
+    }
+    let session = match access {
+        Access::Sign => pkcs11.open_ro_session(*slot),
+        Access::MakeKeys => pkcs11.open_rw_session(*slot),
+    };
+    let session = session.map_err(failed)?;
+    match session.login(UserType::User, Some(&pin(uri)?)) {
+        // For all sessions of a process with a token there is one login.
+        Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Loads a module, which a process does once.
+fn module(path: &Path) -> Result<Pkcs11, TokenFault> {
+    static LOADED: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pkcs11) = loaded.get(path) {
+        return Ok(pkcs11.clone());
+    }
+    let failed = |error: Pkcs11Error| TokenFault::Module(error.to_string());
+    let pkcs11 = Pkcs11::new(path).map_err(failed)?;
+    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    loaded.insert(path.into(), pkcs11.clone());
+    Ok(pkcs11)
+}
+
+/// Returns the PIN: from the environment, or from whoever sits at the terminal, who is asked once for each token.
+fn pin(uri: &TokenUri) -> Result<AuthPin, Error> {
+    static GIVEN: Mutex<BTreeMap<(PathBuf, String), AuthPin>> = Mutex::new(BTreeMap::new());
+    if let Ok(pin) = std::env::var(PIN_VARIABLE) {
+        return Ok(pin.into());
+    }
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = (uri.module.clone(), uri.token.clone());
+    if let Some(pin) = given.get(&place) {
+        return Ok(pin.clone());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(fault(uri, TokenFault::PinMissing));
+    }
+    let pin = rpassword::prompt_password(format!("PIN of the token {}: ", uri.token));
+    let pin: AuthPin = pin.map_err(|_| fault(uri, TokenFault::PinMissing))?.into();
+    given.insert(place, pin.clone());
+    Ok(pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URI: &str = "pkcs11:token=an%20owner;object=boot;type=private?module-path=/lib/softhsm2.so";
+
+    #[test]
+    fn a_uri_survives_being_written() {
+        let uri = TokenUri::parse(URI).unwrap();
+        assert_eq!((uri.token.as_str(), uri.object.as_deref()), ("an owner", Some("boot")));
+        assert_eq!(uri.module, Path::new("/lib/softhsm2.so"));
+        assert_eq!(uri.to_string(), URI);
+        let odd = TokenUri { token: "a;b?c=d%&/ö".into(), ..uri.key("r;t") };
+        assert_eq!(TokenUri::parse(&odd.to_string()).unwrap(), odd);
+    }
+
+    #[test]
+    fn a_uri_that_lacks_something_or_holds_a_pin_is_refused_and_the_pin_not_shown() {
+        let refused = [
+            "owner",
+            "pkcs11:object=boot?module-path=/m.so",
+            "pkcs11:token=?module-path=/m.so",
+            "pkcs11:token=owner",
+            "pkcs11:token=owner?module-path=/m.so&pin-value=secret",
+            "pkcs11:token=owner?pin-value=secret&module-path=/m.so",
+            "pkcs11:token=owner?module-path=/m.so&pin-source=file:/pin",
+        ];
+        for text in refused {
+            let error = TokenUri::parse(text).unwrap_err();
+            assert!(matches!(&error, Error::Token { fault: TokenFault::Uri(_), .. }), "{text}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_is_named() {
+        let uri = TokenUri::parse("pkcs11:token=owner;object=boot?module-path=/nowhere/module.so").unwrap();
+        let error = TokenKey::open(&uri).unwrap_err();
+        assert!(matches!(&error, Error::Token { fault: TokenFault::Module(_), .. }), "{error}");
+        assert!(error.to_string().contains("/nowhere/module.so"), "{error}");
+    }
+}
