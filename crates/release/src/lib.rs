@@ -62,7 +62,7 @@ pub use look::look;
 pub use os::{OsParts, OsPlaces, OsRelease};
 pub use otp_file::{OtpFile, fuse_word_offset};
 pub use owner::{Identity, Owner, Profile, RoleKey, STAGE_CHUNK};
-pub use owner_files::{OwnerKeys, ROOT_PUBLIC};
+pub use owner_files::{OwnerKey, OwnerKeys, ROOT_PUBLIC};
 pub use package::{ContentKey, PackageFacts, PackageParts, PackageRelease};
 pub(crate) use package_files::read_key_text;
 pub use package_files::read_secret;

@@ -15,20 +15,30 @@ const SIGNERS: [Role; 3] = [Role::Boot, Role::Provision, Role::Os];
 pub const ROOT_PUBLIC: &str = "owner-root.pub.pem";
 
 /// An owner's private key: in a file, or on a token.
-enum OwnerKey {
+pub enum OwnerKey {
+    /// From a file.
     File(Es256Key),
+    /// On a token.
     Token(TokenKey),
 }
 
 impl OwnerKey {
-    /// Reads the key that a folder holds or names.
-    fn read(folder: &Path, name: &str) -> Result<Self, Error> {
-        let named = folder.join(uri_file(name));
-        if named.exists() {
-            let uri = TokenUri::parse(files::read_text(&named)?.trim_end())?;
-            return TokenKey::open(&uri).map(Self::Token);
+    /// Reads a key from its file, PKCS#8 in PEM, or opens the one that the URI in the file names.
+    ///
+    /// # Errors
+    /// A file that is not there or holds neither, and [`Error::Token`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = files::read_text(path)?;
+        if text.starts_with("pkcs11:") || path.extension().is_some_and(|extension| extension == "uri") {
+            return TokenKey::open(&TokenUri::parse(text.trim_end())?).map(Self::Token);
         }
-        crate::read_key(&folder.join(file(name))).map(Self::File)
+        crate::read_key(path).map(Self::File)
+    }
+
+    /// Reads the key that a folder holds or names.
+    fn in_folder(folder: &Path, name: &str) -> Result<Self, Error> {
+        let named = folder.join(uri_file(name));
+        Self::read(&if named.exists() { named } else { folder.join(file(name)) })
     }
 
     fn write(&self, folder: &Path, name: &str) -> Result<(), Error> {
@@ -110,7 +120,7 @@ impl OwnerKeys {
     /// # Errors
     /// Files that are not there or hold no such key, and [`Error::Token`].
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let key = |name: &str| OwnerKey::read(folder, name);
+        let key = |name: &str| OwnerKey::in_folder(folder, name);
         let [boot, provision, os] = SIGNERS.map(|role| key(role.name()));
         let authority = crate::read_key(&folder.join(file(Role::Authority.name())));
         let keys = Self { root: key("root")?, roles: [boot?, provision?, os?], authority: authority? };
@@ -171,6 +181,11 @@ impl OwnerKeys {
         let delegate = |(role, key)| RoleKey::delegated_by(&self.root, role, board, Box::new(key));
         let roles = keys.map(delegate).collect::<Result<_, _>>()?;
         Owner::new(Profile::Production, self.root.public(), roles)
+    }
+
+    /// Returns the root key, which delegates.
+    pub fn root(&self) -> &OwnerKey {
+        &self.root
     }
 
     /// Returns the key with which the authority signs its answers.

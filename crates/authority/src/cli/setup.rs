@@ -160,7 +160,7 @@ pub(super) enum DelegationCommand {
 /// Signs a delegation with an owner root key, where that key is: nothing of the authority is needed but its key
 #[derive(Args, Debug)]
 pub(super) struct DelegationSign {
-    /// The owner root key, PKCS#8 in PEM
+    /// The owner root key: PKCS#8 in PEM, or a file with the pkcs11: URI of the key on a token
     #[arg(long, value_name = "FILE")]
     root_key: PathBuf,
     /// The authority's signing key, as `init` printed it
@@ -188,7 +188,8 @@ impl DelegationCommand {
     pub(super) async fn run(&self, place: &Place) -> Result<Shown, Error> {
         match self {
             Self::Sign(command) => {
-                let root = read_key(&command.root_key)?;
+                let path = &command.root_key;
+                let root = release::OwnerKey::read(path).map_err(|error| unusable(path, &error))?;
                 let delegation = Delegation::sign(&root, &command.key, &command.board)?;
                 let text = serde_json::to_string_pretty(&delegation)
                     .map_err(|error| Error::Delegation(error.to_string()))?;
@@ -270,8 +271,11 @@ impl Bench {
 }
 
 fn read_key(path: &Path) -> Result<boot_crypto::host::Es256Key, Error> {
-    release::read_key(path)
-        .map_err(|error| Error::Invalid { what: path.display().to_string(), why: error.to_string() })
+    release::read_key(path).map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &release::Error) -> Error {
+    Error::Invalid { what: path.display().to_string(), why: error.to_string() }
 }
 
 fn write_station(folder: &Path, name: &str, station: &StationIdentity) -> Result<(), Error> {
