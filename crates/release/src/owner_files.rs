@@ -243,6 +243,7 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 OwnerKeys::found().write(folder.path()).unwrap();
                 std::fs::write(folder.path().join(file(name)), &*test_keys::es256(label).to_pem()).unwrap();
+                std::fs::remove_file(folder.path().join(ROOT_PUBLIC)).unwrap();
                 let refused = OwnerKeys::read(folder.path()).unwrap().owner(BOARD).err();
                 assert_eq!(
                     refused.and_then(|error| error.code()),
@@ -251,6 +252,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_root_that_is_another_than_its_public_part_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        OwnerKeys::found().write(folder.path()).unwrap();
+        std::fs::write(folder.path().join(file("root")), &*Es256Key::generate().to_pem()).unwrap();
+        let error = OwnerKeys::read(folder.path()).err().unwrap();
+        assert!(matches!(error, Error::OtherRoot { .. }), "{error}");
     }
 
     #[test]

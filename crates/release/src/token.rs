@@ -32,7 +32,9 @@ const P256: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x
 /// What stands before the point of a P-256 key: an octet string in DER of an uncompressed point (SEC 1, 2.3.3).
 const POINT: [u8; 3] = [0x04, 0x41, 0x04];
 /// What is written as `%XX` in a URI.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same behind the question mark.
+const ESCAPED_IN_QUERY: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// What is wrong with a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +143,7 @@ impl fmt::Display for TokenUri {
         if let Some(object) = &self.object {
             write!(f, ";object={};type=private", escaped(object))?;
         }
-        write!(f, "?module-path={}", escaped(&self.module.to_string_lossy()))
+        write!(f, "?module-path={}", utf8_percent_encode(&self.module.to_string_lossy(), ESCAPED_IN_QUERY))
     }
 }
 
