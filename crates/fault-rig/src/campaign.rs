@@ -1,6 +1,6 @@
 //! Runs a stage over a bad image again and again, each time with one fault.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::register::Register;
 /// How many events more than the boot of a good image, and a quarter of those, a run may take: as many as it takes a fault to
 /// boot a bad one.
 const SLACK: u64 = 5_000;
-/// How many basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
+/// How many different basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
 const NEAR: [usize; 2] = [24, 8];
 
 /// A bad image, alone or beside a good one, and what to watch while a stage looks at it.
@@ -39,8 +39,8 @@ pub struct Scene<'a> {
     pub pure: u64,
     /// The loops of cryptography: functions whose instructions are sampled.
     pub loops: &'a [Range<u64>],
-    /// Whether faults also go where the scene is not decided.
-    pub elsewhere: bool,
+    /// Whether faults where the scene is not decided go here only into what no other scene executes.
+    pub costly: bool,
     /// Says why a run that left the stage's own code must not have, at this address; `None` where it boots what it may.
     pub left: &'a (dyn Fn(&Machine, u64) -> Option<String> + Sync),
     /// Says what a run has given away, where it has.
@@ -202,11 +202,13 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
     let known = on_two_threads(scenes, |_, scene| scene.reference(Some(scene.learn()), scene.good_boot()));
     let mut owners = Owners::new();
     for (number, (scene, known)) in scenes.iter().zip(&known).enumerate() {
-        if !scene.elsewhere {
-            continue;
-        }
         for address in scene.executed(known, share, false).into_keys() {
             owners.entry(address).or_default().push(number);
+        }
+    }
+    for owners in owners.values_mut() {
+        if owners.iter().any(|number| !scenes[*number].costly) {
+            owners.retain(|number| !scenes[*number].costly);
         }
     }
     let tallies = on_two_threads(scenes, |number, scene| {
@@ -223,7 +225,7 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
     total
 }
 
-/// The scenes that execute an instruction, by its address.
+/// The scenes that execute an instruction and have faults there, by its address.
 type Owners = HashMap<u64, Vec<usize>>;
 
 /// Does the work for every scene, and returns the results in the order of the scenes.
@@ -352,28 +354,30 @@ impl Scene<'_> {
     }
 
     /// Returns the events near those that are none of the good image's boot: near the first ones of each row of them, since what
-    /// differs first need not be what decides. Where another image boots at last, the last ones belong to them.
+    /// differs first need not be what decides. Where another image boots at last, the last ones belong to them. A loop counts as one
+    /// time through it: the last before the decision, the first after it.
     ///
     /// # Panics
     /// If there are none.
-    fn near(&self, reference: &Reference, share: Share) -> Vec<Range<u64>> {
+    fn near(&self, reference: &Reference, share: Share) -> BTreeSet<u64> {
         let events = (reference.first..).zip(reference.trace.iter().copied());
         let own: Vec<(u64, u64)> = events.filter(|(_, block)| !self.is_looped(*block)).collect();
-        let event = |at: usize| own[at.min(own.len() - 1)].0;
         let [before, after] = NEAR;
-        let (mut near, mut behind) = (Vec::new(), 0);
+        let (mut near, mut places, mut behind) = (BTreeSet::new(), 0, 0);
         for (at, (_, block)) in own.iter().enumerate() {
             if reference.good.blocks.contains(block) {
                 continue;
             }
-            if (at >= behind || near.is_empty()) && near.len() < share.places {
-                near.push(event(at.saturating_sub(before))..event(at + after));
+            if (at >= behind || places == 0) && places < share.places {
+                near.extend(different(own[..at].iter().rev(), before));
+                near.extend(different(own[at..].iter(), after));
+                places += 1;
             }
             behind = at + before;
         }
-        assert!(!near.is_empty(), "{}: the good image takes the same way", self.name);
+        assert!(places > 0, "{}: the good image takes the same way", self.name);
         if matches!(reference.end, End::Outside(_)) {
-            near.push(event(own.len().saturating_sub(before))..own[own.len() - 1].0 + 1);
+            near.extend(different(own.iter().rev(), before));
         }
         near
     }
@@ -408,9 +412,7 @@ impl Scene<'_> {
         let near = self.near(reference, share);
         let mut points: Vec<Point> = near
             .iter()
-            .flat_map(Range::clone)
-            .map(|event| (event, reference.trace[(event - reference.first) as usize]))
-            .filter(|(_, block)| !self.is_looped(*block))
+            .map(|event| (*event, reference.trace[(event - reference.first) as usize]))
             .flat_map(|(event, block)| (0..self.program.block(block)).map(move |into| (event, into)))
             .map(|(event, into)| Point {
                 event,
@@ -421,11 +423,10 @@ impl Scene<'_> {
                 looped: false,
             })
             .collect();
-        let elsewhere = self.elsewhere.then(|| self.executed(reference, share, false));
-        for (address, known) in elsewhere.into_iter().flatten() {
+        for (address, known) in self.executed(reference, share, false) {
             let owners = &owners[&address];
             let mut random = Random(share.seed ^ address);
-            let before = owners.iter().position(|owner| *owner == number).expect("it runs here");
+            let Some(before) = owners.iter().position(|owner| *owner == number) else { continue };
             let turn = (before + random.next() as usize) % owners.len();
             let mut ends = [known.first, known.last];
             let chosen = random.next() as usize % 2;
@@ -434,7 +435,7 @@ impl Scene<'_> {
                 point.skip = turn < share.skipped && (share.both_ends || end == chosen || known.count == 1);
             }
             let ends = ends.into_iter().take(known.count as usize);
-            points.extend(ends.filter(|point| !near.iter().any(|near| near.contains(&point.event))));
+            points.extend(ends.filter(|point| !near.contains(&point.event)));
         }
         points.sort_unstable_by_key(|point| (point.event, point.into));
         points.dedup_by_key(|point| (point.event, point.into));
@@ -556,6 +557,12 @@ impl Scene<'_> {
             ));
         }
     }
+}
+
+/// Returns the events of the first so many different basic blocks of a way.
+fn different<'a>(way: impl Iterator<Item = &'a (u64, u64)>, count: usize) -> Vec<u64> {
+    let mut seen = HashSet::new();
+    way.filter(|(_, block)| seen.insert(*block)).take(count).map(|(event, _)| *event).collect()
 }
 
 /// Returns the registers that a function may read when it is entered.

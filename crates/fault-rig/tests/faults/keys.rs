@@ -1,7 +1,7 @@
 //! What nobody but the device may learn.
 
 use boot_crypto::Key;
-use fault_rig::Machine;
+use fault_rig::{Machine, Register};
 use memory_map::Region;
 use tests::Maker;
 
@@ -37,7 +37,18 @@ impl Keys {
 
     /// Says which key lies in a region of memory.
     pub(crate) fn lies_in(&self, machine: &Machine, region: Region) -> Option<String> {
-        self.found(&[("in memory", &machine.read(region.base, region.size))])
+        let bytes = machine.read(region.base, region.size);
+        // Cleared memory, as it nearly always is, needs no search.
+        if bytes.iter().all(|byte| *byte == 0) {
+            return None;
+        }
+        self.found(&[("in memory", &bytes)])
+    }
+
+    /// Says which key lies in two registers that follow each other.
+    pub(crate) fn in_registers(&self, machine: &Machine) -> Option<String> {
+        let registers = (0..31).flat_map(|number| machine.register(Register::General(number)).to_le_bytes());
+        self.found(&[("in registers", &registers.collect())])
     }
 
     fn found(&self, places: &[(&str, &Vec<u8>)]) -> Option<String> {

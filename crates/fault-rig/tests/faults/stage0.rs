@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use boot_info::{BootInfo, ImageRecord};
+use boot_info::{BootInfo, List, SecretPage};
 use fault_rig::*;
 use figures::{Figure, scaled};
 use memory_map::qemu_virt::*;
@@ -55,20 +55,25 @@ const MARKS: [&str; 15] = [
     "cose::PublicKey::thumbprint",
 ];
 
-/// What was entered: where, the bytes in memory, and the record of them in the page of the handoff.
+/// What the next stage gets: where it is entered, its bytes in memory, and the two pages of the handoff.
 #[derive(PartialEq)]
-struct Measured {
+struct HandedOver {
     entry: u64,
     bytes: Vec<u8>,
-    image: Option<ImageRecord>,
+    info: Option<BootInfo>,
+    secrets: Vec<u8>,
 }
 
-impl Measured {
+impl HandedOver {
     fn read(machine: &Machine, entry: u64) -> Self {
-        let page = machine.read(BOOT_INFO.base, BOOT_INFO.size);
-        let image = BootInfo::read(&page).ok().and_then(|info| info.images.as_slice().first().copied());
-        let length = bad_stages::plain().len() as u64;
-        Self { entry, bytes: machine.read(STAGE_CODE.base, length), image }
+        let info = BootInfo::read(&machine.read(BOOT_INFO.base, BOOT_INFO.size)).ok();
+        Self {
+            entry,
+            bytes: machine.read(STAGE_CODE.base, bad_stages::plain().len() as u64),
+            // How long it took is another matter.
+            info: info.map(|info| BootInfo { timestamps: List::new(), ..info }),
+            secrets: machine.read(HANDOFF_SECRETS.base, SecretPage::SIZE as u64),
+        }
     }
 }
 
@@ -107,14 +112,14 @@ impl Stage0 {
         machine
     }
 
-    /// Boots a good image, and returns what is entered.
-    fn measured(&self, otp: &[u8], image: &[u8]) -> Measured {
-        let mut machine = self.machine(otp, image, image);
+    /// Boots the image in one of these slots, and returns what it gets.
+    fn handed_over(&self, otp: &[u8], image: &[u8], other: &[u8]) -> HandedOver {
+        let mut machine = self.machine(otp, image, other);
         let end = machine.run(u64::MAX, u64::MAX, &[]);
         let End::Outside(entry) = end else { panic!("{end:x?}: {}", said(&machine)) };
-        let measured = Measured::read(&machine, entry);
-        assert!(measured.image.is_some(), "stage0 records what it enters");
-        measured
+        let handed_over = HandedOver::read(&machine, entry);
+        assert!(handed_over.info.is_some(), "stage0 tells the next stage");
+        handed_over
     }
 
     /// Boots a stage, and returns what secure RAM holds when it is entered.
@@ -136,24 +141,33 @@ impl Stage0 {
         self.program.functions(|name| LOOPS.iter().any(|part| name.contains(part)))
     }
 
-    /// Says why a run must not have left stage0 at this address: only for the image `good`, with its measurement in the page of
-    /// the handoff, unless a fault has spoiled that page, which the next stage refuses then.
+    /// Says why a run must not have left stage0 at this address: only for the good image that lies beside the bad one, with what it
+    /// gets without a fault, unless a fault has spoiled a page, which the next stage refuses then. No key is in a register, nor in the
+    /// memory that stage0 worked in.
     ///
     /// A fault in the very register of the jump enters the same bytes at another place, or RAM that was wiped, where the first
     /// instruction is an undefined one.
-    fn wrongly_left(good: Option<&Measured>, machine: &Machine, address: u64) -> Option<String> {
-        let Some(good) = good else { return Some(format!("executed {address:#x}")) };
-        let left = Measured::read(machine, good.entry);
+    fn wrongly_left(bad: &Bad, good: Option<&HandedOver>, machine: &Machine, address: u64) -> Option<String> {
+        let executed = format!("executed {address:#x}");
+        let Some(good) = good else { return Some(executed) };
+        let left = HandedOver::read(machine, good.entry);
         let placed = Region::new(STAGE_CODE.base, good.bytes.len() as u64);
         if !placed.contains(address, 4) {
             let wiped = STAGE_CODE.contains(address, 4) && machine.instruction(address) == 0;
-            return (!wiped).then(|| format!("executed {address:#x}"));
+            return (!wiped).then_some(executed);
         }
         if left.bytes != good.bytes {
-            return Some(format!("executed {address:#x} in what is not the good image"));
+            return Some(format!("{executed} in what is not the good image"));
         }
-        let lies = left.image.is_some() && left.image != good.image;
-        lies.then(|| format!("executed {address:#x}, with the measurement {:x?}", left.image))
+        if left.info.is_some() && left.info != good.info {
+            return Some(format!("{executed}, which is told {:x?}", left.info));
+        }
+        let taken = || SecretPage::take(&mut left.secrets.clone()).is_some();
+        if left.secrets != good.secrets && taken() {
+            return Some(format!("{executed} with other secrets or evidence"));
+        }
+        let key = bad.keys.in_registers(machine).or_else(|| bad.keys.lies_in(machine, STAGE0_RAM));
+        key.map(|key| format!("{executed} with the {key}"))
     }
 
     /// Runs the faults over bad images.
@@ -166,11 +180,12 @@ impl Stage0 {
         let leaks: Vec<_> = bad.iter().map(|bad| |machine: &Machine| bad.keys.leaked(machine)).collect();
         let may: Vec<_> = bad
             .iter()
-            .map(|bad| bad.is_beside_good().then(|| self.measured(&bad.good_otp, &bad.good)))
+            .map(|bad| bad.is_beside_good().then(|| self.handed_over(&bad.otp, &bad.image, &bad.other)))
             .collect();
-        let left: Vec<_> = may
+        let left: Vec<_> = bad
             .iter()
-            .map(|good| |machine: &Machine, at| Self::wrongly_left(good.as_ref(), machine, at))
+            .zip(&may)
+            .map(|(bad, good)| |machine: &Machine, at| Self::wrongly_left(bad, good.as_ref(), machine, at))
             .collect();
         let watched = makes.iter().zip(&goods).zip(left.iter().zip(&leaks));
         let scenes = bad.iter().zip(watched).map(|(bad, ((make, good), (left, leaked)))| Scene {
@@ -186,7 +201,7 @@ impl Stage0 {
             pure: self.multiplication(),
             loops: &loops,
             // Booting the good image takes by far the most of such a run.
-            elsewhere: figures::is_long() || !bad.is_beside_good(),
+            costly: !figures::is_long() && bad.is_beside_good(),
             leaked,
         });
         run(&scenes.collect::<Vec<_>>(), share)
@@ -216,9 +231,14 @@ fn without_a_fault_a_good_image_is_entered_and_a_bad_one_refused_for_its_own_rea
         let mut machine = stage0.machine(&bad.otp, &bad.image, &bad.other);
         let end = machine.run(u64::MAX, u64::MAX, &[]);
         if bad.is_beside_good() {
-            let good = stage0.measured(&bad.good_otp, &bad.good);
-            assert_eq!(end, End::Outside(good.entry), "{}: {}", bad.name, said(&machine));
-            assert!(Measured::read(&machine, good.entry) == good, "{}: the good one is entered", bad.name);
+            let End::Outside(entry) = end else { panic!("{}: {end:x?} {}", bad.name, said(&machine)) };
+            let alone = stage0.handed_over(&bad.good_otp, &bad.good, &bad.good);
+            let left = HandedOver::read(&machine, entry);
+            assert_eq!(entry, alone.entry, "{}", bad.name);
+            assert!(left.bytes == alone.bytes, "{}: the good one is entered", bad.name);
+            let images = |it: &HandedOver| it.info.as_ref().map(|info| info.images);
+            assert_eq!(images(&left), images(&alone), "{}", bad.name);
+            assert!(left.secrets == alone.secrets, "{}: with the same secrets", bad.name);
         } else {
             assert_eq!(end, End::Stopped, "{}", bad.name);
         }

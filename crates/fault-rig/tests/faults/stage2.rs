@@ -115,7 +115,7 @@ impl Stage2 {
             pure: self.multiplication(),
             loops: &loops,
             // Booting the good system takes by far the most of such a run.
-            elsewhere: figures::is_long() || !bad.is_beside_good(),
+            costly: !figures::is_long() && bad.is_beside_good(),
             leaked,
         });
         run(&scenes.collect::<Vec<_>>(), share)
