@@ -2,7 +2,7 @@
 
 use boot_crypto::Key;
 use boot_info::record::BootRecord;
-use boot_info::{BootInfo, ImageRecord, List, Stage, Step, Timeline};
+use boot_info::{BootInfo, ImageRecord, List, SecretPage, Stage, Step, Timeline};
 use boot_select::{BOOT_SLOTS, METADATA_ROOM, Selection, stage_key};
 use fail_code::FailCode;
 use hal::{Clock, Otp, Storage};
@@ -60,18 +60,28 @@ pub fn boot(
     let board = timeline.record.board.iter_mut().zip(BOARD.as_bytes());
     board.for_each(|(to, from)| *to = *from);
 
-    let first = look(otp, flash, memory, clock, &mut timeline, refused, None)?;
     if cfg!(feature = "control-one-look") {
-        return Ok(Entry { address: first.entry, confirmed: first.entry, _evidence: first.opened });
+        let only = look(otp, flash, memory, clock, &mut timeline, refused, None)?;
+        return Ok(Entry { address: only.entry, confirmed: only.entry, _evidence: only.opened });
     }
+    let mut aside = Aside([0; BootInfo::SIZE + SecretPage::SIZE]);
+    let (info, secrets) = aside.0.split_at_mut(BootInfo::SIZE);
+    let mut first = Memory { run: &mut *memory.run, code: memory.code, boot_info: info, secrets };
+    let stage = look(otp, flash, &mut first, clock, &mut timeline, refused, None)?;
     let mut confirmed = 0;
-    let before = Some((&first, &mut confirmed));
+    let (info, secrets) = aside.0.split_at(BootInfo::SIZE);
+    let before = Some((info, secrets, &mut confirmed));
     let second = look(otp, flash, memory, clock, &mut timeline, refused, before)?;
-    Ok(Entry { address: first.entry, confirmed, _evidence: second.opened })
+    Ok(Entry { address: stage.entry, confirmed, _evidence: second.opened })
 }
 
-/// Looks for the stage once, and opens it. After a look `before` the two have to be one; then the handoff is written, and last
-/// the entry that the second look has found. Nothing else writes that, so a fault that makes a refusal look like a stage has none.
+/// The pages of the handoff as the first look makes them, to be compared with those that the second makes in their place.
+#[repr(align(8))]
+struct Aside([u8; BootInfo::SIZE + SecretPage::SIZE]);
+
+/// Looks for the stage once, opens it, and writes what it is told. After a look `before` the two have to be one, and to be told the
+/// same of the die, of the stage and of its secrets; then, last, the entry that the second look has found is written. Nothing else
+/// writes that, so a fault that makes a refusal look like a stage has none.
 ///
 /// It says nothing: its keys are in memory, and a fault would make the console say them. They are in its own frame, which
 /// the caller wipes.
@@ -83,9 +93,10 @@ fn look(
     clock: &impl Clock,
     timeline: &mut Timeline<'_>,
     refused: &mut Refused,
-    before: Option<(&boot_select::Stage, &mut u64)>,
+    before: Option<(&[u8], &[u8], &mut u64)>,
 ) -> Result<boot_select::Stage, FailCode> {
     timeline.record.lifecycle = Fuses::read_lifecycle(otp).map_or(0, Lifecycle::codeword);
+    timeline.record.fallback_code = 0;
     let fuses = Fuses::read(otp);
     let fuses = fuses.as_ref().map_err(|error| error.code())?;
     let selection = Selection::of(fuses);
@@ -99,12 +110,19 @@ fn look(
         timeline.restart(clock.now());
         match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
-                if let Some((before, confirmed)) = before {
-                    // What is in memory now is what the second look has opened: it has to be what the first one saw.
-                    if !before.confirms(&stage, memory.run).accepts() {
+                // Nothing is written, nor wiped, behind the comparison of what was.
+                let told = info(fuses, selection, timeline.record, &stage.record).write(memory.boot_info)
+                    & secret_page(otp, flash, fuses, &stage.record.measurement)?.write(memory.secrets);
+                if !told {
+                    return Err(FailCode::BootInfoInvalid);
+                }
+                if let Some((info, secrets, confirmed)) = before {
+                    // What is in memory now is what the second look has opened and told: it has to be what the first one saw.
+                    let same = BootInfo::confirms(memory.boot_info, info);
+                    let same = same.and(SecretPage::confirms(memory.secrets, secrets));
+                    if !same.and(stage.is_in(memory.run)).accepts() {
                         return Err(FailCode::LooksDiffer);
                     }
-                    hand_over(otp, flash, memory, fuses, selection, timeline.record, &stage.record)?;
                     *confirmed = stage.entry;
                 }
                 return Ok(stage);
@@ -137,19 +155,11 @@ fn try_slot(
     Ok(stage)
 }
 
-/// Writes the handoff pages.
-fn hand_over(
-    otp: &impl Otp,
-    flash: &mut impl Storage,
-    memory: &mut Memory<'_>,
-    fuses: &Fuses,
-    selection: &Selection,
-    record: &mut BootRecord,
-    stage: &ImageRecord,
-) -> Result<(), FailCode> {
-    record.images = List::new();
-    record.images.push(*stage);
-    let info = BootInfo {
+/// What the next stage is told.
+fn info(fuses: &Fuses, selection: &Selection, record: &BootRecord, stage: &ImageRecord) -> BootInfo {
+    let mut images = List::new();
+    images.push(*stage);
+    BootInfo {
         board: record.board,
         lifecycle: record.lifecycle,
         reset_reason: 0,
@@ -159,13 +169,7 @@ fn hand_over(
         chip_id: *fuses.chip_id(),
         floors: *fuses.floors(),
         roots: *selection.root_slots(),
-        images: record.images,
+        images,
         timestamps: record.timestamps,
-    };
-    let page = secret_page(otp, flash, fuses, &stage.measurement)?;
-    if info.write(memory.boot_info) && page.write(memory.secrets) {
-        Ok(())
-    } else {
-        Err(FailCode::BootInfoInvalid)
     }
 }

@@ -2,6 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
+use boot_crypto::{Decision, equal};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::{ImageRecord, List, MAX_IMAGES, MAX_TIMESTAMPS, Timestamp};
@@ -132,6 +133,9 @@ const _: () = {
     assert!(size_of::<Wire>() == BootInfo::SIZE);
 };
 
+/// Where the number of timestamps lies, one byte.
+const COUNT: usize = offset_of!(Wire, timestamps_len);
+
 impl BootInfo {
     /// Length of the wire form in bytes.
     pub const SIZE: usize = 1808;
@@ -145,6 +149,19 @@ impl BootInfo {
         let Some((body, _)) = wire.as_bytes().split_last_chunk::<32>() else { return false };
         wire.digest = boot_crypto::sha256(body);
         true
+    }
+
+    /// Tells whether two wire forms say the same of everything but the time that it took.
+    pub fn confirms(written: &[u8], again: &[u8]) -> Decision {
+        const PART: usize = offset_of!(Wire, timestamps);
+        let (Some(written), Some(again)) = (written.first_chunk::<PART>(), again.first_chunk::<PART>())
+        else {
+            return Decision::REFUSE;
+        };
+        // What comes before the number of timestamps, and what lies between it and them.
+        let (before, [_, after @ ..]) = written.split_at(COUNT) else { return Decision::REFUSE };
+        let (before_again, [_, after_again @ ..]) = again.split_at(COUNT) else { return Decision::REFUSE };
+        equal(before, before_again).and(equal(after, after_again))
     }
 
     /// Reads and checks the wire form at the start of `from`.
@@ -316,6 +333,21 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(BootInfo::read(&bad).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_same_but_for_timestamps_is_confirmed_and_nothing_else() {
+        let good = written(&sample());
+        let mut later = sample();
+        assert!(later.timestamps.push(Timestamp { stage: 0, step: 2, start: 3, end: 4 }));
+        assert!(BootInfo::confirms(&written(&later), &good).accepts());
+        for at in (0..1008).filter(|at| *at != 42) {
+            let mut other = good;
+            other[at] ^= 1;
+            assert!(!BootInfo::confirms(&good, &other).accepts(), "byte {at}");
+        }
+        assert!(!BootInfo::confirms(&good, &good[..1007]).accepts());
+        assert!(!BootInfo::confirms(&[], &[]).accepts());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use boot_crypto::Key;
+use boot_crypto::{Decision, Key, equal};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use zeroize::Zeroize;
 
@@ -102,6 +102,14 @@ impl SecretPage {
             wire.fuse_facts = evidence.fuse_facts;
         }
         true
+    }
+
+    /// Tells whether two encoded forms are the same.
+    pub fn confirms(written: &[u8], again: &[u8]) -> Decision {
+        match (written.first_chunk::<{ Self::SIZE }>(), again.first_chunk::<{ Self::SIZE }>()) {
+            (Some(written), Some(again)) => equal(written, again),
+            _ => Decision::REFUSE,
+        }
     }
 
     /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none, or
@@ -237,6 +245,22 @@ mod tests {
             page[offset] = 1;
             assert_eq!(SecretPage::evidence(&page), None, "offset {offset}");
             assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_confirmed_by_the_same_and_by_no_other() {
+        for page in all() {
+            let mut good = [0; SecretPage::SIZE];
+            assert!(page.write(&mut good));
+            assert!(SecretPage::confirms(&good, &good).accepts());
+            for at in 0..good.len() {
+                let mut other = good;
+                other[at] ^= 1;
+                assert!(!SecretPage::confirms(&good, &other).accepts(), "byte {at}");
+            }
+            assert!(!SecretPage::confirms(&good, &good[1..]).accepts());
+            assert!(!SecretPage::confirms(&good[1..], &good[1..]).accepts());
         }
     }
 

@@ -26,11 +26,13 @@ kiln_clear_registers:
 /// nothing of stage0 left: its RAM and every other register are zero.
 ///
 /// For stage0 only, which executes in place: it clears the RAM that holds its own stack. The caller has cleaned
-/// the stage and the handoff pages to memory.
+/// the stage and the handoff pages to memory. `confirmed` is the entry as it was found once more: where the two differ, which
+/// they do after a fault alone, it stops instead. They are compared last, when nothing is left but to clear registers.
 ///
 /// # Safety
 /// `entry` must be the entry point of a stage that was verified where it lies, in mapped secure RAM.
-pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
+#[inline(always)]
+pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
     // SAFETY: the code runs from ROM, uses no stack once it clears it, and never returns; the caller vouches
     // for `entry`.
     unsafe {
@@ -50,7 +52,13 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
             ic iallu
             dsb sy
             isb
+            cmp x9, x12
+            mov x9, x13
+            mov x10, x12
+            b.ne 2b
             mvn x8, x8
+            cmp x8, x14
+            b.ne {stop}
             b kiln_clear_registers",
             in("x0") boot_info,
             // No address while RAM is cleared: a fault in the register of a store must not clear where the stage is entered.
@@ -58,10 +66,17 @@ pub unsafe fn enter_stage(entry: u64, boot_info: u64) -> ! {
             in("x9") STAGE0_RAM.base,
             in("x10") STAGE0_RAM.end(),
             in("x11") mmu::SCTLR_OFF,
+            // The same once more: a loop that a fault ended early is run again.
+            in("x12") STAGE0_RAM.end(),
+            in("x13") STAGE0_RAM.base,
+            in("x14") confirmed,
+            stop = sym stop,
             options(noreturn),
         )
     }
 }
+
+const _: () = assert!(STAGE0_RAM.base.is_multiple_of(64) && STAGE0_RAM.size.is_multiple_of(64));
 
 /// Clears secure RAM, but for the running stage's own code, and every register, then waits for ever.
 ///
