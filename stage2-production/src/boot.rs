@@ -95,10 +95,11 @@ impl Vouched {
     }
 }
 
-/// Returns a digest of what evidence is about.
+/// Returns a digest of evidence.
 #[inline(never)]
 fn digest_of(evidence: &Evidence) -> Digest {
     let mut hash = Sha256::new();
+    hash.update(evidence.statement.as_bytes());
     hash.update(&evidence.fuse_facts);
     hash.update(&evidence.install);
     hash.finish()
