@@ -3,6 +3,8 @@
 //! On top of the arithmetic of `p256`, as small as it can be: the generic signing and verification of that crate would
 //! put two ways to multiply a point and two ways to invert a scalar into stage0.
 
+#[cfg(feature = "host")]
+use crate::memo::remembered;
 use crate::{Decision, Digest, Drbg, Key, equal, hkdf_sha256};
 use p256::elliptic_curve::ff::{Field as _, PrimeField as _};
 use p256::elliptic_curve::ops::Reduce as _;
@@ -44,7 +46,20 @@ impl EcKey {
     /// Returns the public key: x followed by y.
     #[inline(never)]
     pub fn public(&self) -> [u8; 64] {
+        #[cfg(feature = "host")]
+        return remembered(
+            |memo| &mut memo.public,
+            || self.scalar(),
+            || self.public_by::<Chosen>(),
+            |it| *it,
+        );
+        #[cfg(not(feature = "host"))]
         self.public_by::<Chosen>()
+    }
+
+    #[cfg(feature = "host")]
+    fn scalar(&self) -> [u8; 32] {
+        self.0.to_repr().into()
     }
 
     #[inline(always)]
@@ -57,6 +72,14 @@ impl EcKey {
     /// signature.
     #[inline(never)]
     pub fn sign(&self, digest: &Digest) -> [u8; 64] {
+        #[cfg(feature = "host")]
+        return remembered(
+            |memo| &mut memo.signed,
+            || (self.scalar(), *digest),
+            || self.sign_by::<Chosen>(digest),
+            |it| *it,
+        );
+        #[cfg(not(feature = "host"))]
         self.sign_by::<Chosen>(digest)
     }
 
@@ -91,6 +114,14 @@ impl EcKey {
     /// `None` if `public` is no point of the curve.
     #[inline(never)]
     pub fn agree(&self, public: &[u8; 64]) -> Option<Key> {
+        #[cfg(feature = "host")]
+        return remembered(
+            |memo| &mut memo.agreed,
+            || (self.scalar(), *public),
+            || self.agree_by::<Chosen>(public),
+            |it| it.as_ref().map(|key| Key::new(*key.expose())),
+        );
+        #[cfg(not(feature = "host"))]
         self.agree_by::<Chosen>(public)
     }
 
@@ -107,9 +138,12 @@ impl EcKey {
 #[inline(never)]
 pub fn es256_verify(public_key: &[u8; 64], digest: &Digest, signature: &[u8; 64]) -> Decision {
     #[cfg(feature = "host")]
-    return crate::memo::decided(public_key, digest, signature, || {
-        verify::<Chosen>(public_key, digest, signature)
-    });
+    return remembered(
+        |memo| &mut memo.decided,
+        || (*public_key, *digest, *signature),
+        || verify::<Chosen>(public_key, digest, signature),
+        |it| *it,
+    );
     #[cfg(not(feature = "host"))]
     verify::<Chosen>(public_key, digest, signature)
 }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use boot_crypto::host::remembering;
 use boot_crypto::{Digest, Sha256};
@@ -32,7 +33,7 @@ const ONE_BIT: [Tear; 2] = [Tear::Weak, Tear::Touched];
 /// How many of them in each of the two ways.
 const BITS: u64 = 3;
 /// Distinct cuts at one operation at most.
-const AT_ONE: usize = 68;
+const AT_ONE: usize = 64;
 /// After so many tries without a new state an operation has no more to show.
 const TRIES: u64 = 24;
 /// Power-ons after a cut: a bit that reads otherwise each time may refuse some of them.
@@ -248,14 +249,14 @@ fn first_run() -> Run {
     run
 }
 
-/// Cuts a run at those of its operations that fall to this worker.
-fn cut_all(run: &Run, worker: usize, workers: usize) -> Done {
+/// Cuts a run at those of its operations that no other worker has come to: `next` is the first of those.
+fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
     let scan = leaks(&run.lot, &[]);
     let mut done = Done::default();
     let mut device = run.before.copy();
     device.power.record();
     for (number, operation) in run.operations.iter().enumerate() {
-        if number % workers == worker {
+        if next.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             nothing_leaked(&device, &scan);
             let mut seen = HashSet::new();
             let (mut seed, mut tries) = (0, 0);
@@ -276,7 +277,7 @@ fn cut_all(run: &Run, worker: usize, workers: usize) -> Done {
                     continue;
                 }
                 tries = 0;
-                let scan = Some(&scan).filter(|_| done.cuts % 128 == 0);
+                let scan = Some(&scan).filter(|_| (number + seen.len()).is_multiple_of(128));
                 match judge(&mut left.device, run, number, scan) {
                     Ok(power_ons) => done.most_power_ons = done.most_power_ons.max(power_ons),
                     Err(why) => done
@@ -298,7 +299,8 @@ fn cut_all(run: &Run, worker: usize, workers: usize) -> Done {
 
 #[test]
 fn whatever_a_power_cut_leaves_the_next_start_makes_good() {
-    let done = on_all_cores(|worker, workers| cut_all(&first_run(), worker, workers));
+    let next = AtomicUsize::new(0);
+    let done = on_all_cores(|_, _| cut_all(&first_run(), &next));
     done.report("power cuts, every operation", 50_000);
 }
 
