@@ -158,3 +158,71 @@ impl Reserve {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sqlite::Sqlite;
+    use crate::storage::{LotRow, Storage as _};
+
+    const ID: [u8; 32] = [1; 32];
+
+    /// Asks for `install`, as a request that saw the books earlier; tells what was decided.
+    async fn decided(storage: &Sqlite, number: u8, chip: u8, install: [u8; 32], new: bool) -> &'static str {
+        let asked = Asked {
+            lot: "lot".into(),
+            station: [0; 32],
+            die: Die { chip_id: [chip; 16], key: [chip; 64] },
+            request: [number; 32],
+            nonce: [number; 32],
+            stage_key: [number; 64],
+            stage1: [0; 32],
+        };
+        let mut tx = storage.write().await.unwrap();
+        let outcome = Reserve { asked, install, new, ticket: vec![number] }.decide(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        match outcome {
+            Outcome::Answer(ticket) if ticket == [number] => "this ticket",
+            Outcome::Answer(_) => "another ticket",
+            Outcome::Stale => "stale",
+            Outcome::Refused(_) => "refused",
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_made_for_what_has_changed_since_is_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Sqlite::create(&folder.path().join("books")).await.unwrap();
+        let lot = LotRow {
+            name: "lot".into(),
+            created_at: 0,
+            terms: String::new(),
+            content_key: Vec::new(),
+            quota: 1,
+            issued: 0,
+            revoked: false,
+        };
+        let mut tx = storage.write().await.unwrap();
+        tx.insert_lot(&lot, &[], &[]).await.unwrap();
+        tx.commit().await.unwrap();
+
+        // For an install that the die does not have.
+        assert_eq!(decided(&storage, 1, 1, ID, false).await, "stale");
+        assert_eq!(decided(&storage, 2, 1, ID, true).await, "this ticket");
+        // To reserve one, which another request has done since; under the same id, too.
+        assert_eq!(decided(&storage, 3, 1, [2; 32], true).await, "stale");
+        assert_eq!(decided(&storage, 4, 1, ID, true).await, "stale");
+        // For an install that is another's.
+        assert_eq!(decided(&storage, 5, 1, [2; 32], false).await, "stale");
+        assert_eq!(decided(&storage, 6, 1, ID, false).await, "this ticket");
+        assert_eq!(decided(&storage, 7, 2, [2; 32], true).await, "refused");
+
+        let mut tx = storage.read().await.unwrap();
+        let install = tx.install(&ID).await.unwrap().unwrap();
+        assert_eq!((install.tickets, install.session), (2, [6; 32]), "a stale ticket leaves no trace");
+        assert_eq!(tx.lot("lot").await.unwrap().unwrap().issued, 1);
+        for (number, stored) in [(1, false), (2, true), (3, false), (4, false), (5, false), (6, true)] {
+            assert_eq!(tx.ticket(&[number; 32]).await.unwrap().is_some(), stored, "request {number}");
+        }
+    }
+}
