@@ -54,7 +54,7 @@ const SETS: &[Set] = &[
     // The storms of clients and the damaged books take minutes each, and are about storage.
     Set {
         files: &["crates/authority/src/policy.rs", "crates/authority/src/policy/*.rs"],
-        tests: &["--", "--skip", "fire::", "--skip", "faults::"],
+        tests: &["--lib", "--test", "suite", "--", "--skip", "fire::", "--skip", "faults::"],
     },
 ];
 

@@ -109,10 +109,6 @@ impl Test {
         }
         let mut tally = Tally::default();
         let mut succeeded = run(&mut cargo, &mut tally)?;
-        if self.args.is_empty() {
-            // Together with the authority it is built with the multiplication of servers; stages have the small one.
-            succeeded &= run(exec::cargo().args(["test", "--package", "boot-crypto"]), &mut tally)?;
-        }
         let mut figures = figures::gather(&figures).context("cannot read what the rigs reported")?;
         let mut survivors = None;
         if self.long && self.args.is_empty() {
