@@ -36,6 +36,7 @@ const PARTS: &[(&str, Part)] = &[
     ("stage1-provision", Part::Stage),
     ("stage2-production", Part::Stage),
     ("payload", Part::Host),
+    ("fit", Part::Host),
     ("release", Part::Host),
     ("emulator", Part::Host),
     ("authority", Part::Host),
