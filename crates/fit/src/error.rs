@@ -105,7 +105,9 @@ pub enum Error {
         node: String,
     },
     /// A signature covers a node that the configuration does not use.
-    #[error("{signature} covers `{node}`, which is no part of the configuration: it was made for another one")]
+    #[error(
+        "{signature} covers `{node}`, which is no part of the configuration: it was made for another one"
+    )]
     CoversOther {
         /// The signature.
         signature: String,
@@ -185,7 +187,9 @@ impl Error {
                 "Take the FIT from its source again; if it is the same, make it anew with `mkimage -f`, and ask who \
                  altered this one."
             }
-            Self::UnitAddress { .. } => "Write `kernel-1`, not `kernel@1`, in the .its file, and make it anew.",
+            Self::UnitAddress { .. } => {
+                "Write `kernel-1`, not `kernel@1`, in the .its file, and make it anew."
+            }
             Self::NoNode { .. } | Self::Missing { .. } | Self::Property { .. } => {
                 "Correct the .its file: docs/migration.md lists what Kiln reads of a FIT."
             }
@@ -205,7 +209,9 @@ impl Error {
                 "Give --fit-key the certificate that it was signed with; if that is this one, do not use the FIT, and \
                  ask who altered it."
             }
-            Self::Algorithm { .. } => "Say `sha256` in hashes and `sha256,rsa2048` in signatures, and sign it anew.",
+            Self::Algorithm { .. } => {
+                "Say `sha256` in hashes and `sha256,rsa2048` in signatures, and sign it anew."
+            }
             Self::KeyLength { .. } => "Give --fit-key the certificate that it was signed with.",
             Self::Gzip { .. } | Self::DeviceTree { .. } => "Make the FIT anew from whole files.",
             Self::TooLarge { .. } => "Make the image smaller: a device has no room for it.",

@@ -141,7 +141,8 @@ fn gunzip(image: &Node<'_>, packed: &[u8], limit: u64) -> Result<Vec<u8>, Error>
     let refuse = |reason: String| Error::Gzip { node: image.path.clone(), reason };
     let mut decoder = GzDecoder::new(packed);
     let mut data = Vec::new();
-    let size = decoder.by_ref().take(limit + 1).read_to_end(&mut data).map_err(|error| refuse(error.to_string()))?;
+    let size =
+        decoder.by_ref().take(limit + 1).read_to_end(&mut data).map_err(|error| refuse(error.to_string()))?;
     if size as u64 > limit {
         return Err(Error::TooLarge { node: image.path.clone(), limit });
     }

@@ -84,9 +84,8 @@ pub fn verify(untrusted: &[u8], key: &Key, configuration: Option<&str>) -> Resul
     if let Some(other) = tree.children(root).find(|node| !["images", "configurations"].contains(&node.name)) {
         return Err(image::unsupported(root, &format!("a node `{}`", other.name)));
     }
-    let part = |name: &str| {
-        tree.child(root, name).ok_or_else(|| Error::NoNode { node: format!("node /{name}") })
-    };
+    let part =
+        |name: &str| tree.child(root, name).ok_or_else(|| Error::NoNode { node: format!("node /{name}") });
     let (images, configurations) = (part("images")?, part("configurations")?);
     let configuration = choose(&tree, configurations, configuration)?;
 
@@ -163,5 +162,7 @@ fn named<'t, 'a>(
         return Err(image::unsupported(configuration, &format!("more than one image as `{property}`")));
     };
     let image = tree.child(images, name);
-    image.map(Some).ok_or_else(|| Error::NoNode { node: format!("image `{name}`, which {} names", configuration.path) })
+    image
+        .map(Some)
+        .ok_or_else(|| Error::NoNode { node: format!("image `{name}`, which {} names", configuration.path) })
 }

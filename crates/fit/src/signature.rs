@@ -43,7 +43,9 @@ pub(crate) fn verify(
     }
     Err(refused.unwrap_or_else(|| Error::Unsigned {
         configuration: configuration.path.clone(),
-        image_signed: used.iter().any(|node| tree.children(node).any(|child| child.name.starts_with("signature"))),
+        image_signed: used
+            .iter()
+            .any(|node| tree.children(node).any(|child| child.name.starts_with("signature"))),
     }))
 }
 
@@ -75,7 +77,11 @@ fn verify_one(
     check_list(signature, &listed)?;
     let strings = strings(tree, signature, &listed)?;
     if bits != key.bits() {
-        return Err(Error::KeyLength { node: signature.path.clone(), said: algorithm.into(), bits: key.bits() });
+        return Err(Error::KeyLength {
+            node: signature.path.clone(),
+            said: algorithm.into(),
+            bits: key.bits(),
+        });
     }
     let mut hash = Sha256::new();
     cover(tree, root, 0, &listed, &mut hash);
@@ -116,7 +122,9 @@ fn strings(
 ) -> Result<std::ops::Range<usize>, Error> {
     let said = signature.value("hashed-strings")?;
     let words = match said {
-        [a, b, c, d, e, f, g, h] => (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h])),
+        [a, b, c, d, e, f, g, h] => {
+            (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h]))
+        }
         _ => return Err(signature.odd("hashed-strings", "it is not two numbers")),
     };
     let (start, size) = (words.0, words.1 as usize);

@@ -117,7 +117,10 @@ impl<'a> Tree<'a> {
                     }
                     let path = path(parent, name, start)?;
                     if parent.is_some_and(|parent| {
-                        parent.children.iter().any(|child| nodes.get(*child).is_some_and(|node| node.name == name))
+                        parent
+                            .children
+                            .iter()
+                            .any(|child| nodes.get(*child).is_some_and(|node| node.name == name))
                     }) {
                         return Err(Error::Twice { what: path });
                     }
@@ -154,7 +157,12 @@ impl<'a> Tree<'a> {
                 END if open.is_empty() && !nodes.is_empty() && reader.at == structure.end => {
                     return Ok(Self { bytes: untrusted, nodes, end: start..reader.at, strings });
                 }
-                END => return Err(malformed(start, "the structure ends before its block does, or inside a node")),
+                END => {
+                    return Err(malformed(
+                        start,
+                        "the structure ends before its block does, or inside a node",
+                    ));
+                }
                 NOP => return Err(malformed(start, "there is a NOP, which `mkimage` does not write")),
                 _ => return Err(malformed(start, "there is a token that does not exist")),
             }
@@ -208,7 +216,8 @@ fn blocks(untrusted: &[u8]) -> Result<(Range<usize>, Range<usize>), Error> {
     let Some(strings_end) = strings_end.filter(|_| one_behind_the_other) else {
         return Err(malformed(8, "its parts do not lie one behind the other, as `mkimage` lays them"));
     };
-    let zeros = |range: Range<usize>| untrusted.get(range).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+    let zeros =
+        |range: Range<usize>| untrusted.get(range).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
     if !zeros(RESERVATIONS..STRUCTURE) {
         return Err(malformed(RESERVATIONS, "it reserves memory"));
     }

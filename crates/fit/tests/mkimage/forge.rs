@@ -110,9 +110,12 @@ impl Forge {
         let structure_end = fit.len();
         fit.extend(&strings);
         fit.resize(fit.len() + self.room, 0);
-        for (at, value) in
-            [(4, fit.len()), (12, structure_end), (32, strings.len()), (36, structure_end - self.header.len())]
-        {
+        for (at, value) in [
+            (4, fit.len()),
+            (12, structure_end),
+            (32, strings.len()),
+            (36, structure_end - self.header.len()),
+        ] {
             set_word(&mut fit, at, value);
         }
         fit

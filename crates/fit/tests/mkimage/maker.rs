@@ -92,7 +92,18 @@ impl Maker {
         self.run(
             "openssl",
             &[
-                "req", "-batch", "-new", "-x509", "-nodes", "-newkey", &kind, "-subj", &subject, "-keyout", &key, "-out",
+                "req",
+                "-batch",
+                "-new",
+                "-x509",
+                "-nodes",
+                "-newkey",
+                &kind,
+                "-subj",
+                &subject,
+                "-keyout",
+                &key,
+                "-out",
                 &certificate,
             ],
         );
@@ -110,7 +121,8 @@ impl Maker {
     #[track_caller]
     pub(crate) fn run(&self, program: &str, args: &[&str]) {
         let output = Command::new(program).args(args).current_dir(self.folder.path()).output();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}: `cargo xtask test` installs it"));
+        let output =
+            output.unwrap_or_else(|error| panic!("{program}: {error}: `cargo xtask test` installs it"));
         assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
