@@ -20,6 +20,7 @@ const RIGS: &[&str] = &[
     "device leak scan, every step",
     "device leak scan, random cuts",
     "fuzz corpora replayed",
+    "image trees, against U-Boot",
     "instruction faults, stage0",
     "instruction faults, stage2",
     "malformed fields of images, signed again",

@@ -91,19 +91,19 @@ pub(crate) fn take(image: &Node<'_>, hashes: &[&Node<'_>], wanted: Use) -> Resul
     if architecture.is_some_and(|name| name != "arm64") {
         return Err(image.odd("arch", "it is not `arm64`"));
     }
-    if wanted == Use::Kernel
-        && let (Some(load), Some(entry)) = (image.property("load"), image.property("entry"))
-        && load.value != entry.value
-    {
-        return Err(image.odd("entry", "it is not `load`: Kiln enters a kernel at its first byte"));
+    let compression = match wanted {
+        Use::Kernel => Some(image.text("compression")?),
+        Use::DeviceTree | Use::Ramdisk => says("compression")?,
+    };
+    if wanted == Use::Kernel {
+        check_places(image)?;
     }
     let packed = image.value("data")?;
     let digest: [u8; 32] = Sha256::digest(packed).into();
     for hash in hashes {
         check_hash(hash, &digest)?;
     }
-    let compression = says("compression")?.unwrap_or("none");
-    let data = match (compression, wanted) {
+    let data = match (compression.unwrap_or("none"), wanted) {
         ("none", _) => packed.to_vec(),
         // Linux unpacks its initramfs itself, and U-Boot leaves that to it.
         ("gzip", Use::Ramdisk) => packed.to_vec(),
@@ -120,6 +120,18 @@ pub(crate) fn take(image: &Node<'_>, hashes: &[&Node<'_>], wanted: Use) -> Resul
     }
     let description = says("description")?.map(str::to_owned);
     Ok(Image { name: image.name.into(), description, data })
+}
+
+/// Checks where a kernel says that it is loaded and entered: U-Boot wants to know, and Kiln enters its first byte.
+fn check_places(kernel: &Node<'_>) -> Result<(), Error> {
+    let (load, entry) = (kernel.value("load")?, kernel.value("entry")?);
+    if !matches!(load.len(), 4 | 8) {
+        return Err(kernel.odd("load", "it is no address"));
+    }
+    if load != entry {
+        return Err(kernel.odd("entry", "it is not `load`: Kiln enters a kernel at its first byte"));
+    }
+    Ok(())
 }
 
 fn check_hash(hash: &Node<'_>, digest: &[u8; 32]) -> Result<(), Error> {

@@ -21,6 +21,8 @@ const PROP: u32 = 3;
 const NOP: u32 = 4;
 const END: u32 = 9;
 
+/// The largest tree, in bytes: U-Boot's `CONFIG_FIT_SIGNATURE_MAX_SIZE`.
+const MAX_SIZE: usize = 256 << 20;
 /// How deep nodes may lie in each other; a FIT needs 4.
 const MAX_DEPTH: usize = 8;
 /// How many nodes there may be.
@@ -201,6 +203,9 @@ fn blocks(untrusted: &[u8]) -> Result<(Range<usize>, Range<usize>), Error> {
     let (said, found) = (field(1)? as usize, untrusted.len());
     if said != found {
         return Err(Error::Size { said, found });
+    }
+    if said > MAX_SIZE {
+        return Err(malformed(4, "it has more than 256 MiB"));
     }
     if (field(5)?, field(6)?) != (VERSION, COMPATIBLE) {
         return Err(malformed(20, "it is not of version 17"));

@@ -442,6 +442,14 @@ fn made_otherwise(cases: &mut Cases<'_>) {
         Stricter("compression `lzma`"),
         &[(KERNEL_HEAD, &KERNEL_HEAD.replace("compression = \"none\"", "compression = \"lzma\""))],
     );
+    for (name, words, without) in [
+        ("no load address", "no `load`", "load = <0x40400000>;"),
+        ("no entry", "no `entry`", "entry = <0x40400000>;"),
+        ("no compression", "no `compression`", "compression = \"none\"; load"),
+    ] {
+        let kept = if without.ends_with(" load") { "load" } else { "" };
+        cases.made(name, Refused(words), &[(without, kept)]);
+    }
     let packed = cases.maker.read("kernel.gz");
     std::fs::write(cases.maker.path("more.gz"), [&packed[..], b"more"].concat()).unwrap();
     std::fs::write(cases.maker.path("less.gz"), &packed[..packed.len() - 4]).unwrap();

@@ -120,11 +120,31 @@ fn keys_are_taken_from_certificates_and_public_keys_and_nothing_else() {
 }
 
 #[test]
-fn a_kernel_that_grows_without_end_is_refused() {
+fn a_file_that_is_larger_than_u_boot_takes_is_refused() {
+    let mut large = vec![0; (256 << 20) + 8];
+    large[..4].copy_from_slice(&[0xD0, 0x0D, 0xFE, 0xED]);
+    let size = u32::try_from(large.len()).unwrap();
+    large[4..8].copy_from_slice(&size.to_be_bytes());
+    let error = verify(&large, &Maker::new().trusted(DEV), None).unwrap_err();
+    assert!(error.to_string().contains("more than 256 MiB"), "{error}");
+}
+
+#[test]
+fn images_that_grow_without_end_are_refused() {
     let maker = Maker::new();
-    fs::write(maker.path("bomb"), vec![0; (64 << 20) + 1]).unwrap();
-    maker.run("gzip", &["-k1n", "bomb"]);
-    let fit = maker.variant(&[("kernel.gz", "bomb.gz")]);
-    let error = verify(&fit, &maker.trusted(DEV), Some("conf-2")).unwrap_err();
-    assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+    let refused = |name: &str, size: usize, words: &[(&str, &str)], configuration| {
+        fs::write(maker.path(name), vec![0; size]).unwrap();
+        maker.run("gzip", &["-k1nf", name]);
+        let fit = maker.variant(words);
+        verify(&fit, &maker.trusted(DEV), Some(configuration)).unwrap_err().to_string()
+    };
+    let error = refused("bomb", (64 << 20) + 1, &[("kernel.gz", "bomb.gz")], "conf-2");
+    assert!(error.contains("more than 67108864 bytes"), "{error}");
+    // A device tree may grow to 20 times its size.
+    let tree = [(
+        "data = /incbin/(\"board.dtb\"); type = \"flat_dt\"; arch = \"arm64\";\n            compression = \"none\";",
+        "data = /incbin/(\"tree.gz\"); type = \"flat_dt\"; arch = \"arm64\"; compression = \"gzip\";",
+    )];
+    let error = refused("tree", 1 << 20, &tree, "conf-1");
+    assert!(error.contains("/images/fdt-1 decompresses to more than "), "{error}");
 }
