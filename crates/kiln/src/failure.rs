@@ -87,6 +87,8 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::Read { .. } => "Make the file readable, or write it again if it is too short.",
         E::Config { .. } => "Correct the line: docs/release.md lists what a kiln.toml holds.",
         E::Payload { .. } => "Give the file as whatever builds it wrote it, whole.",
+        E::Fit { error, .. } => error.cure(),
+        E::FitKey { error, .. } => error.cure(),
         E::Kernel { .. } => "Give an uncompressed arm64 Image, and a load address 2 MiB aligned for it.",
         E::Place { .. } | E::Overlap(..) => {
             "Choose other values for `load-address`, or make the payload smaller: docs/architecture.md has the memory."

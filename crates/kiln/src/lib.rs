@@ -23,6 +23,7 @@ mod completions;
 pub mod explain;
 mod fabricate;
 mod failure;
+mod fit_args;
 mod inspect;
 mod output;
 mod owner;
@@ -31,6 +32,7 @@ mod release_folder;
 mod verify;
 
 pub use failure::Failure;
+pub use fit_args::FitArgs;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

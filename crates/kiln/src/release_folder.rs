@@ -1,9 +1,9 @@
 //! `kiln release`: everything that a release is, from one file.
 
-use crate::{Failure, output};
+use crate::{Failure, FitArgs, output};
 use clap::Args;
-use release::{ReleaseConfig, ReleasePlaces, hex, make_release};
-use serde_json::json;
+use release::{FitFacts, FitSource, ReleaseConfig, ReleasePlaces, hex, make_release};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Makes a release folder as a kiln.toml says.
@@ -25,6 +25,8 @@ pub(crate) struct Release {
     /// The folder of the release before: the version must rise, the rollback index must not fall
     #[arg(long, value_name = "FOLDER")]
     previous: Option<PathBuf>,
+    #[command(flatten)]
+    fit: FitArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -32,7 +34,14 @@ pub(crate) struct Release {
 
 impl Release {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let config = ReleaseConfig::read(&self.config)?;
+        let (config, taken) = match self.fit.source() {
+            Some(fit) => {
+                let (config, facts) = ReleaseConfig::read_with_fit(&self.config, &fit)?;
+                let said = said(&fit, &facts);
+                (config, Some(said))
+            }
+            None => (ReleaseConfig::read(&self.config)?, None),
+        };
         let places = ReleasePlaces {
             folder: &self.out,
             content_key: &self.content_key,
@@ -40,7 +49,7 @@ impl Release {
         };
         let made = make_release(&config, &places)?;
         let checks: Vec<_> = made.checks.iter().map(|check| check.name).collect();
-        let facts = [
+        let mut facts = vec![
             ("release", json!(self.out)),
             ("product", json!(made.manifest.product)),
             ("version", json!(made.manifest.version.to_string())),
@@ -51,10 +60,29 @@ impl Release {
             ("checked", json!(checks)),
             ("content key", json!(self.content_key)),
         ];
+        facts.extend(taken.into_iter().flatten());
         output::print(self.json, "A release:", &facts);
         if !self.json {
             eprintln!("Give {} to the authority, and to nobody else.", self.content_key.display());
         }
         Ok(())
     }
+}
+
+/// Says what was taken from a FIT. Which configuration is its default one is not signed, so that comes with a warning.
+fn said(fit: &FitSource, facts: &FitFacts) -> Vec<(&'static str, Value)> {
+    if fit.configuration.is_none() {
+        eprintln!(
+            "The configuration {} is the FIT's default one, which its signature does not cover: --fit-config names one.",
+            facts.configuration
+        );
+    }
+    let taken: Vec<_> =
+        facts.payloads.iter().map(|(kind, node)| format!("{} ({node})", kind.kind().name())).collect();
+    vec![
+        ("fit", json!(fit.file)),
+        ("fit configuration", json!(facts.configuration)),
+        ("fit signature", json!(facts.signature)),
+        ("from the fit", json!(taken)),
+    ]
 }

@@ -113,6 +113,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A FIT does not hold.
+    #[error("{}: {error}", path.display())]
+    Fit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: fit::Error,
+    },
+    /// A file holds no key that a FIT can be verified with.
+    #[error("{}: {error}", path.display())]
+    FitKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: fit::KeyError,
+    },
     /// A device would not start the kernel.
     #[error("{}: {cause} ({error:?})", path.display(), cause = error.code().cause())]
     Kernel {

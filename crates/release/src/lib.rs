@@ -27,6 +27,7 @@ mod fabricate;
 mod files;
 mod flash;
 mod folder;
+mod from_fit;
 mod hex;
 mod inspect;
 mod look;
@@ -56,6 +57,7 @@ pub use folder::{
     ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
     make_release, read_root, verify_release,
 };
+pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
 pub use inspect::{ImageInfo, inspect_slot};
 pub use look::look;

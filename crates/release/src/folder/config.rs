@@ -5,7 +5,7 @@
 //! read, and nothing else: no name in it becomes a name in the release folder. A key that nobody knows is refused, so
 //! that a slip of the pen in `rollback-index` does not silently release without one.
 
-use crate::{Error, OsPlaces, files};
+use crate::{Error, FitFacts, FitSource, OsPlaces, files};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, MAX_CMDLINE, Version};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -38,7 +38,7 @@ pub struct ReleaseConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<PathBuf>,
     /// The parts of the operating system, and secrets.
-    #[serde(rename = "payload")]
+    #[serde(rename = "payload", default)]
     pub payloads: Vec<PayloadConfig>,
 }
 
@@ -99,6 +99,17 @@ pub struct PayloadConfig {
     /// Its licence as an SPDX expression, for the SBOM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// What was verified elsewhere, and is taken in place of the file.
+    #[serde(skip)]
+    pub(crate) verified: Option<Vec<u8>>,
+}
+
+impl PayloadConfig {
+    /// Says nothing of a payload but its kind.
+    pub(crate) fn new(kind: PayloadKind) -> Self {
+        let file = PathBuf::new();
+        Self { kind, file, load_address: None, name: None, version: None, license: None, verified: None }
+    }
 }
 
 /// The kinds of payload.
@@ -138,22 +149,41 @@ impl ReleaseConfig {
         Ok(config)
     }
 
+    /// Reads the file, and takes what a FIT has in place of the files that it names.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); a FIT that does not hold.
+    pub fn read_with_fit(path: &Path, fit: &FitSource) -> Result<(Self, FitFacts), Error> {
+        let text = files::read_text(path)?;
+        let mut config = Self::parse_form(&text, path)?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        let facts = fit.replace(&mut config)?;
+        Ok((config.checked(&text, path)?, facts))
+    }
+
     /// Parses the text of a file, which `path` names in errors.
     ///
     /// # Errors
     /// [`Error::Config`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let config: Self = toml::from_str(text).map_err(|error| Error::Config {
+        Self::parse_form(text, path)?.checked(text, path)
+    }
+
+    fn parse_form(text: &str, path: &Path) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| Error::Config {
             path: path.into(),
             line: error.span().map(|span| line_of(text, span.start)),
             reason: with_suggestion(error.message()),
-        })?;
-        config.check().map_err(|(key, reason)| Error::Config {
+        })
+    }
+
+    fn checked(self, text: &str, path: &Path) -> Result<Self, Error> {
+        self.check().map_err(|(key, reason)| Error::Config {
             path: path.into(),
             line: text.lines().position(|line| line.trim_start().starts_with(key)).map(|index| index + 1),
             reason,
         })?;
-        Ok(config)
+        Ok(self)
     }
 
     /// Writes the file.
