@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
+use fit::System as FitSystem;
+use kiln::FitArgs;
+use release::FitSource;
 
 use crate::firmware::Firmware;
 use crate::{debian, digest, initramfs, kernel_image};
@@ -16,7 +19,7 @@ pub const CMDLINE: &str = "earlycon=pl011,0x9000000 console=ttyAMA0";
 #[derive(Args, Clone, Debug, Default)]
 pub struct InputArgs {
     /// Kernel: an arm64 Image, plain or in gzip [default: Debian's]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "fit")]
     pub kernel: Option<PathBuf>,
     /// Initramfs [default: busybox with an init that reports]. A file /etc/kiln-token is put in front of it: the
     /// boot counts as `linux-userspace` when init prints `KILN-USERSPACE cpus=N token=<that file>`
@@ -30,8 +33,11 @@ pub struct InputArgs {
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
     /// Boot the workspace's own bare-metal payload instead of Linux
-    #[arg(long, conflicts_with_all = ["kernel", "initramfs"])]
+    #[arg(long, conflicts_with_all = ["kernel", "initramfs", "fit"])]
     pub payload: bool,
+    /// A FIT to take them from; what its configuration does not have comes from the other options, or their defaults
+    #[command(flatten)]
+    pub fit: FitArgs,
 }
 
 impl InputArgs {
@@ -47,19 +53,17 @@ impl InputArgs {
         if self.payload && made.system != System::Payload {
             return Ok(Some("the payload"));
         }
-        if let Some(file) = &self.kernel
-            && digest::sha256_hex(&kernel(file)?) != made.kernel
-        {
+        let named = Named::read(self, token)?;
+        let is_other = |part: &Option<Part>, digest: &str| {
+            part.as_ref().is_some_and(|part| digest::sha256_hex(&part.bytes) != digest)
+        };
+        if is_other(&named.kernel, &made.kernel) {
             return Ok(Some("another kernel"));
         }
-        if let Some(file) = &self.initramfs
-            && digest::sha256_hex(&initramfs::with_token(&read(file)?, token)?) != made.initramfs
-        {
+        if is_other(&named.initramfs, &made.initramfs) {
             return Ok(Some("another initramfs"));
         }
-        if let Some(file) = &self.dtb
-            && digest::sha256_hex(&read(file)?) != made.dtb
-        {
+        if is_other(&named.dtb, &made.dtb) {
             return Ok(Some("another device tree"));
         }
         let differs = self.cmdline.as_ref().is_some_and(|asked| match made.system {
@@ -67,6 +71,63 @@ impl InputArgs {
             System::Payload => payload_cmdline(asked, token) != made.cmdline,
         });
         Ok(differs.then_some("another command line"))
+    }
+}
+
+/// A part of a system that somebody named.
+struct Part {
+    bytes: Vec<u8>,
+    /// Where it comes from, for people.
+    origin: String,
+}
+
+/// The parts that are named on the command line.
+#[derive(Default)]
+struct Named {
+    kernel: Option<Part>,
+    initramfs: Option<Part>,
+    dtb: Option<Part>,
+}
+
+impl Named {
+    /// Reads them; from a FIT only what holds.
+    fn read(args: &InputArgs, token: &str) -> Result<Self> {
+        let fit = args.fit.source().map(|source| Self::from_fit(&source)).transpose()?.unwrap_or_default();
+        let mut initramfs = either(fit.initramfs, args.initramfs.as_deref(), "--initramfs", read)?;
+        if let Some(part) = &mut initramfs {
+            part.bytes = initramfs::with_token(&part.bytes, token)?;
+        }
+        Ok(Self {
+            kernel: either(fit.kernel, args.kernel.as_deref(), "--kernel", kernel)?,
+            initramfs,
+            dtb: either(fit.dtb, args.dtb.as_deref(), "--dtb", read)?,
+        })
+    }
+
+    fn from_fit(source: &FitSource) -> Result<Self> {
+        let system = source.verify().map_err(|error| anyhow!("{}", kiln::Failure::from(error)))?;
+        let FitSystem { configuration, kernel, device_tree, ramdisk, .. } = system;
+        let part = |image: fit::Image| Part {
+            bytes: image.data,
+            origin: format!("{}#{configuration} ({})", source.file.display(), image.name),
+        };
+        Ok(Self { kernel: Some(part(kernel)), initramfs: ramdisk.map(part), dtb: device_tree.map(part) })
+    }
+}
+
+/// Returns the part that the FIT has, or else that of an option.
+fn either(
+    fit: Option<Part>,
+    file: Option<&Path>,
+    option: &str,
+    read: fn(&Path) -> Result<Vec<u8>>,
+) -> Result<Option<Part>> {
+    match (fit, file) {
+        (Some(_), Some(_)) => bail!(
+            "the configuration of the FIT has one already: leave {option} out, or take another configuration"
+        ),
+        (fit, None) => Ok(fit),
+        (None, Some(file)) => Ok(Some(Part { bytes: read(file)?, origin: file.display().to_string() })),
     }
 }
 
@@ -102,6 +163,19 @@ pub struct Input {
     pub dtb: Vec<u8>,
     /// The command line.
     pub cmdline: String,
+    /// What is known of its parts, for a bill of materials.
+    pub known: Known,
+}
+
+/// What is known of the parts of a system: nothing of those that somebody named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Debian's package with the kernel, and its version.
+    pub kernel: Option<String>,
+    /// Debian's package with what the initramfs holds, and its version.
+    pub initramfs: Option<String>,
+    /// Whether the device tree is the workspace's own.
+    pub dtb: bool,
 }
 
 impl Input {
@@ -133,15 +207,19 @@ pub enum System {
 /// If a named file cannot be read or used. Where Debian's packages cannot be had, the payload takes their place
 /// and [`Input::remark`] says so.
 pub fn gather(args: &InputArgs, firmware: &Firmware, token: &str) -> Result<Input> {
-    let dtb = read(args.dtb.as_deref().unwrap_or(&firmware.dtb))?;
+    let named = Named::read(args, token)?;
+    let dtb = match &named.dtb {
+        Some(part) => part.bytes.clone(),
+        None => read(&firmware.dtb)?,
+    };
     if args.payload {
         return Ok(payload(args, firmware, dtb, token, None));
     }
-    let named = args.kernel.is_some() && args.initramfs.is_some();
-    let debian = match if named { None } else { Some(debian::fetch()) } {
-        Some(Err(error)) if args.kernel.is_some() || args.initramfs.is_some() => {
+    let complete = named.kernel.is_some() && named.initramfs.is_some();
+    let debian = match if complete { None } else { Some(debian::fetch()) } {
+        Some(Err(error)) if named.kernel.is_some() || named.initramfs.is_some() => {
             bail!(
-                "Debian's packages cannot be had, and only one of --kernel and --initramfs is given: {error:#}\n\
+                "Debian's packages cannot be had, and only one of kernel and initramfs is given: {error:#}\n\
                  give both, or see `cargo xtask doctor`"
             );
         }
@@ -154,24 +232,27 @@ pub fn gather(args: &InputArgs, firmware: &Firmware, token: &str) -> Result<Inpu
         None => None,
     };
     let mut origin = Vec::new();
-    let kernel = match (&args.kernel, &debian) {
-        (Some(file), _) => {
-            origin.push(file.display().to_string());
-            kernel(file)?
+    let mut known = Known { dtb: named.dtb.is_none(), ..Known::default() };
+    let kernel = match (named.kernel, &debian) {
+        (Some(part), _) => {
+            origin.push(part.origin);
+            part.bytes
         }
         (None, Some(debian)) => {
             origin.push(format!("Debian {}", debian.kernel_package));
+            known.kernel = Some(debian.kernel_package.clone());
             read(&debian.kernel)?
         }
         (None, None) => bail!("there is no kernel"),
     };
-    let initramfs = match (&args.initramfs, &debian) {
-        (Some(file), _) => {
-            origin.push(file.display().to_string());
-            initramfs::with_token(&read(file)?, token)?
+    let initramfs = match (named.initramfs, &debian) {
+        (Some(part), _) => {
+            origin.push(part.origin);
+            part.bytes
         }
         (None, Some(debian)) => {
             origin.push(format!("Debian {}", debian.busybox_package));
+            known.initramfs = Some(debian.busybox_package.clone());
             initramfs::build(&read(&debian.busybox)?, token)?
         }
         (None, None) => bail!("there is no initramfs"),
@@ -184,6 +265,7 @@ pub fn gather(args: &InputArgs, firmware: &Firmware, token: &str) -> Result<Inpu
         initramfs: Some(initramfs),
         dtb,
         cmdline: args.cmdline().into(),
+        known,
     })
 }
 
@@ -202,6 +284,7 @@ fn payload(
         initramfs: None,
         dtb,
         cmdline: payload_cmdline(args.cmdline(), token),
+        known: Known { dtb: args.dtb.is_none(), ..Known::default() },
     }
 }
 

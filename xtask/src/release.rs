@@ -9,16 +9,16 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use release::{CrateInfo, PayloadKind, ReleaseConfig, ReleasePlaces, hex, make_release};
+use release::{CrateInfo, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, hex, make_release};
 use serde::Deserialize;
 
+use crate::exec;
 use crate::firmware::{self, Firmware, STAGE1, STAGE2};
 use crate::flash::package;
 use crate::input::{self, Input, InputArgs, System};
 use crate::progress::Step;
 use crate::reproducible::{self, Reproduced};
 use crate::workspace::{self, FIRMWARE_TARGET, shown};
-use crate::{debian, exec};
 
 /// The configuration of the demonstration product.
 const CONFIG: &str = "demo/kiln.toml";
@@ -67,7 +67,7 @@ impl Release {
             eprintln!("  note {remark}");
         }
         let folder = workspace::kiln_dir().join("release-input");
-        self.lay_out(&folder, &firmware, input, &factory)?;
+        lay_out(&folder, &firmware, input, &factory)?;
 
         let config = ReleaseConfig::read(&folder.join("kiln.toml"))?;
         let content_key = self.content_key.clone().unwrap_or_else(|| {
@@ -94,66 +94,61 @@ impl Release {
         println!("  verify it    kiln verify {} --root {}", shown(&self.out), shown(&root));
         Ok(true)
     }
+}
 
-    /// Puts everything that the release is made of into a folder, with a kiln.toml that names it.
-    fn lay_out(&self, folder: &Path, firmware: &Firmware, input: Input, factory: &Path) -> Result<()> {
-        let step = Step::start("gathering what the release is made of");
-        if folder.exists() {
-            fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let put = |name: &str, bytes: &[u8]| {
-            fs::write(folder.join(name), bytes).with_context(|| format!("cannot write {name}"))
-        };
-        for stage in [&firmware.stage1, &firmware.stage2] {
-            put(&format!("{}.elf", stage.name), &fs::read(&stage.elf)?)?;
-        }
-        put("Image", &input.kernel)?;
-        put("board.dtb", &input.dtb)?;
-        let crates = crates()?;
-        put("crates.json", &serde_json::to_vec_pretty(&crates)?)?;
-
-        let path = workspace::root().join(CONFIG);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut config = ReleaseConfig::parse(&text, &path)?;
-        config.owner.keys = factory.join("owner");
-        config.stages.commit = commit();
-        config.bundle.cmdline.clone_from(&input.cmdline);
-        match &input.initramfs {
-            Some(initramfs) => put("initramfs.cpio", initramfs)?,
-            None => config.payloads.retain(|payload| payload.kind != PayloadKind::Initramfs),
-        }
-        self.name_origins(&mut config, &input);
-        put("kiln.toml", config.to_toml()?.as_bytes())?;
-        step.done(&format!("{} crates, {}", crates.len(), input.origin));
-        Ok(())
+/// Puts everything that the release is made of into a folder, with a kiln.toml that names it.
+fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path) -> Result<()> {
+    let step = Step::start("gathering what the release is made of");
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let put = |name: &str, bytes: &[u8]| {
+        fs::write(folder.join(name), bytes).with_context(|| format!("cannot write {name}"))
+    };
+    for stage in [&firmware.stage1, &firmware.stage2] {
+        put(&format!("{}.elf", stage.name), &fs::read(&stage.elf)?)?;
+    }
+    put("Image", &input.kernel)?;
+    put("board.dtb", &input.dtb)?;
+    let crates = crates()?;
+    put("crates.json", &serde_json::to_vec_pretty(&crates)?)?;
 
-    /// Says in the SBOM what the payloads are, where that is known.
-    fn name_origins(&self, config: &mut ReleaseConfig, input: &Input) {
-        let debian = match input.system {
-            System::Linux => debian::fetch().ok(),
-            System::Payload => None,
+    let path = workspace::root().join(CONFIG);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut config = ReleaseConfig::parse(&text, &path)?;
+    config.owner.keys = factory.join("owner");
+    config.stages.commit = commit();
+    config.bundle.cmdline.clone_from(&input.cmdline);
+    match &input.initramfs {
+        Some(initramfs) => put("initramfs.cpio", initramfs)?,
+        None => config.payloads.retain(|payload| payload.kind != PayloadKind::Initramfs),
+    }
+    name_origins(&mut config.payloads, &input);
+    put("kiln.toml", config.to_toml()?.as_bytes())?;
+    step.done(&format!("{} crates, {}", crates.len(), input.origin));
+    Ok(())
+}
+
+/// Says in the SBOM what the payloads are, where that is known.
+fn name_origins(payloads: &mut [PayloadConfig], input: &Input) {
+    for payload in payloads {
+        let (known, own) = match payload.kind {
+            PayloadKind::Kernel => (&input.known.kernel, input.system == System::Payload),
+            PayloadKind::Initramfs => (&input.known.initramfs, false),
+            PayloadKind::DeviceTree if input.known.dtb => continue,
+            PayloadKind::DeviceTree => (&None, false),
+            PayloadKind::Secret => continue,
         };
-        for payload in &mut config.payloads {
-            let (given, package) = match payload.kind {
-                PayloadKind::Kernel => (&self.input.kernel, debian.as_ref().map(|from| &from.kernel_package)),
-                PayloadKind::Initramfs => {
-                    (&self.input.initramfs, debian.as_ref().map(|from| &from.busybox_package))
-                }
-                PayloadKind::DeviceTree | PayloadKind::Secret => continue,
-            };
-            let package = package.filter(|_| given.is_none()).and_then(|package| package.split_once(' '));
-            payload.name = match (package, input.system) {
-                (Some((name, _)), _) => Some(name.into()),
-                (None, System::Payload) => Some(firmware::PAYLOAD.into()),
-                (None, System::Linux) => None,
-            };
-            payload.version = package.map(|(_, version)| version.into());
-            if package.is_none() {
-                // Nothing is known of a file that somebody named.
-                payload.license = None;
-            }
+        let package = known.as_deref().and_then(|package| package.split_once(' '));
+        payload.name = match package {
+            Some((name, _)) => Some(name.into()),
+            None => own.then(|| firmware::PAYLOAD.into()),
+        };
+        payload.version = package.map(|(_, version)| version.into());
+        if package.is_none() {
+            // Nothing is known of a file that somebody named.
+            payload.license = None;
         }
     }
 }
@@ -226,6 +221,44 @@ fn listed(tree: &str, lock: &str) -> Result<Vec<CrateInfo>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Known;
+
+    #[test]
+    fn the_bill_names_only_what_is_known_of_payloads() {
+        let path = workspace::root().join(CONFIG);
+        let config = || ReleaseConfig::parse(&fs::read_to_string(&path).unwrap(), &path).unwrap();
+        let input = |known| Input {
+            system: System::Linux,
+            origin: String::new(),
+            remark: None,
+            kernel: Vec::new(),
+            initramfs: Some(Vec::new()),
+            dtb: Vec::new(),
+            cmdline: String::new(),
+            known,
+        };
+        let named = |known| {
+            let mut payloads = config().payloads;
+            name_origins(&mut payloads, &input(known));
+            payloads.into_iter().map(|one| (one.name, one.version, one.license)).collect::<Vec<_>>()
+        };
+        // A kernel out of a FIT is not Debian's, nor is its licence known.
+        assert_eq!(named(Known::default()), vec![(None, None, None); 3]);
+        let debian = Known {
+            kernel: Some("linux-image-6.1 6.1.2-1".into()),
+            initramfs: Some("busybox-static 1.35".into()),
+            dtb: true,
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            named(debian),
+            [
+                (text("linux-image-6.1"), text("6.1.2-1"), text("GPL-2.0-only")),
+                (text("qemu-virt.dtb"), None, None),
+                (text("busybox-static"), text("1.35"), text("GPL-2.0-only")),
+            ]
+        );
+    }
 
     #[test]
     fn crates_are_listed_once_with_their_licence_and_checksum() {

@@ -67,6 +67,8 @@ impl Test {
             Tool::Qemu,
             Tool::Setpriv,
             Tool::OpenSsl,
+            Tool::Mkimage,
+            Tool::UBoot,
             Tool::SoftHsm,
             Tool::Python,
             Tool::CMake,

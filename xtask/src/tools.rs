@@ -115,8 +115,10 @@ impl Tool {
             Self::Setpriv => "ends the emulator together with the command that started it",
             Self::DeviceTreeCompiler => "compiles the board's device tree",
             Self::DpkgDeb => "unpacks Debian's kernel and busybox",
-            Self::Mkimage => "makes the signed image that U-Boot boots in the comparison",
-            Self::UBoot => "is what Kiln's boot time is compared with",
+            Self::Mkimage => {
+                "makes signed image trees: for U-Boot in the comparison, and for Kiln to take apart in tests"
+            }
+            Self::UBoot => "is what Kiln's boot time is compared with, and what it makes of image trees",
             Self::OpenSsl => {
                 "checks requests and certificates, and makes U-Boot's signing key for the comparison"
             }
@@ -137,8 +139,7 @@ impl Tool {
             Self::Rustfmt | Self::Clippy => &["ci"],
             Self::Qemu | Self::Setpriv => &["flash", "run", "bench", "test"],
             Self::DpkgDeb => &["flash", "run", "bench", "test"],
-            Self::Mkimage | Self::UBoot => &["bench"],
-            Self::OpenSsl => &["bench", "test"],
+            Self::Mkimage | Self::UBoot | Self::OpenSsl => &["bench", "test"],
             Self::Python | Self::SoftHsm => &["test"],
             Self::CxxCompiler => &["fuzz"],
             Self::CMake | Self::LibClang => &["test", "ci"],

@@ -20,7 +20,7 @@ use crate::flash::package::{self, Prepared};
 use crate::flash::provision::{self, Provisioned};
 use crate::flash::service::Service;
 use crate::flash::{Flash, factory};
-use crate::input::{Input, System};
+use crate::input::{Input, Known, System};
 use crate::progress::Step;
 use crate::tools::{self, Tool};
 use crate::{digest, workspace};
@@ -135,6 +135,7 @@ impl Provisioning {
             initramfs: Some(filler.collect()),
             dtb,
             cmdline: format!("kiln.token={TOKEN}"),
+            known: Known { dtb: true, ..Known::default() },
         };
         package::make(&factory, &keys.owner(board::BOARD)?, input, TOKEN.into(), firmware)
     }
