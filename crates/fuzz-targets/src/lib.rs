@@ -20,6 +20,7 @@ mod files;
 mod flash;
 mod fuses;
 mod handed_over;
+mod image_trees;
 mod images;
 mod line;
 mod machine;
@@ -77,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "csr", run: factory::csr, seeds: factory::csr_seeds, mutations: 600 },
     Target { name: "elf", run: files::elf, seeds: files::elf_seeds, mutations: 100_000 },
     Target { name: "facts", run: fuses::facts, seeds: fuses::fact_seeds, mutations: 20_000 },
+    Target { name: "fit", run: image_trees::fit, seeds: image_trees::seeds, mutations: 20_000 },
     Target { name: "fuses", run: fuses::fuses, seeds: fuses::fuse_seeds, mutations: 20_000 },
     Target {
         name: "handoff",
