@@ -75,11 +75,16 @@ impl Factory {
         let roles = [Role::Boot, Role::Provision, Role::Os].map(|role| delegate(&root, role, fresh_key()));
         let owner = Owner::new(Profile::Production, root.public(), roles.into())
             .expect("keys that are not published");
+        let package = package(&owner, 1, os);
+        Self::of(root, owner, package)
+    }
+
+    /// Founds a factory for a package that an owner made.
+    pub fn of(root: Es256Key, owner: Owner, package: Package) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the authority");
         let authority = LocalAuthority::start(folder.path(), None).expect("an authority on loopback");
         authority.delegate(&root, BOARD).expect("a root delegates");
         let credentials = authority.issue_station("station").expect("a station's certificate");
-        let package = package(&owner, 1, os);
         let vendor = SiliconVendor::found().expect("a vendor");
         Self { vendor, owner, package, authority, root, credentials, _folder: folder }
     }
