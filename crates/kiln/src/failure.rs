@@ -104,6 +104,7 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Take keys that hold all roles: `kiln owner` makes them."
         }
         E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
+        E::KeysLeft { .. } => "Remove these keys with the tools of the token's vendor, and try again.",
         E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
         E::ReleaseFile { .. } => {
             "Take the folder as `kiln package` wrote it, with a matching release of Kiln."

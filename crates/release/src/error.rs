@@ -95,6 +95,14 @@ pub enum Error {
         /// What is wrong.
         fault: TokenFault,
     },
+    /// An owner could not be founded on a token, and keys that were made for one are still there.
+    #[error("{why}; made before, and still on the token: the keys {}", left.join(", "))]
+    KeysLeft {
+        /// Why.
+        why: Box<Error>,
+        /// The labels of the keys.
+        left: Vec<String>,
+    },
     /// A configuration cannot be used.
     #[error("{}{}: {reason}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Config {

@@ -1,11 +1,12 @@
 //! An owner's keys in a folder: as files, or as the names of keys on a token.
 
 use crate::files::{self, Readers};
-use crate::{Error, Owner, Profile, RoleKey, TokenKey, TokenUri};
+use crate::{Error, Owner, Profile, RoleKey, TokenKey, TokenUri, token};
 use boot_crypto::Digest;
 use boot_crypto::host::{Es256Key, es256_public_pem};
 use sealed_image::host::{Signer, SignerError};
 use sealed_image::{PublicKey, Role};
+use std::iter;
 use std::path::Path;
 
 /// The roles that sign what is released.
@@ -92,18 +93,26 @@ impl OwnerKeys {
         Self { root: fresh(), roles: SIGNERS.map(|_| fresh()), authority: Es256Key::generate() }
     }
 
-    /// Founds an owner with fresh keys on a token. Where one cannot be made, those before it are left there.
+    /// Founds an owner with fresh keys on a token. Where one cannot be made, those before it are removed again.
     fn found_on(token: &TokenUri) -> Result<Self, Error> {
-        let fresh = |name: &str| TokenKey::generate(&token.key(name)).map(OwnerKey::Token);
-        let root = fresh("root")?;
-        let [boot, provision, os] = SIGNERS.map(|role| fresh(role.name()));
-        Ok(Self { root, roles: [boot?, provision?, os?], authority: Es256Key::generate() })
+        let mut made = Vec::new();
+        for name in iter::once("root").chain(SIGNERS.map(Role::name)) {
+            match TokenKey::generate(&token.key(name)) {
+                Ok(key) => made.push(key),
+                Err(why) => return Err(token::unmake(&made, why)),
+            }
+        }
+        let made: [TokenKey; 1 + SIGNERS.len()] = made.try_into().expect("there is a key for each name");
+        let [root, roles @ ..] = made.map(OwnerKey::Token);
+        Ok(Self { root, roles, authority: Es256Key::generate() })
     }
 
-    /// Founds an owner in a folder where there is none: with keys in files, or on a token.
+    /// Founds an owner in a folder where there is none: with keys in files, or on a token. Whatever stops it leaves no key
+    /// on the token.
     ///
     /// # Errors
-    /// Files that cannot be written, or are there already, and [`Error::Token`].
+    /// Files that cannot be written, or are there already, and [`Error::Token`]; [`Error::KeysLeft`] if a key had to stay
+    /// on the token.
     pub fn found_in(folder: &Path, token: Option<&TokenUri>) -> Result<Self, Error> {
         // Before keys are made on a token, where nobody would know of them.
         let there = folder.join(ROOT_PUBLIC);
@@ -111,8 +120,17 @@ impl OwnerKeys {
             return Err(Error::OutputThere { path: there });
         }
         let keys = token.map_or_else(|| Ok(Self::found()), Self::found_on)?;
-        keys.write(folder)?;
-        Ok(keys)
+        match keys.write(folder) {
+            Ok(()) => Ok(keys),
+            Err(why) => Err(token::unmake(keys.on_token(), why)),
+        }
+    }
+
+    fn on_token(&self) -> impl Iterator<Item = &TokenKey> {
+        iter::once(&self.root).chain(&self.roles).filter_map(|key| match key {
+            OwnerKey::Token(key) => Some(key),
+            OwnerKey::File(_) => None,
+        })
     }
 
     /// Reads the keys that lie in a folder, or on the token that it names.

@@ -2,7 +2,7 @@
 //!
 //! *Whoever copies the disk* of the machine that signs gets no key: it is made on the token, is marked sensitive and not
 //! extractable, and signs there. *Whoever reads files, process lists or logs* gets no PIN: it comes from the environment
-//! (`KILN_PIN`) or is asked for on the terminal, and a URI that holds one is refused. *A token that is another, or lies*, signs
+//! (`KILN_PIN`) or is asked for on the terminal, is kept no longer than the login takes, and a URI that holds one is refused. *A token that is another, or lies*, signs
 //! with another key than the one that the owner's certificates name: every signature is verified with the public key before
 //! it is used, and what a release says is verified as devices do before it is published.
 
@@ -18,7 +18,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Pkcs11Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::types::AuthPin;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sealed_image::PublicKey;
@@ -161,6 +161,7 @@ pub struct TokenKey {
     uri: TokenUri,
     session: Mutex<Session>,
     key: ObjectHandle,
+    public_key: ObjectHandle,
     public: [u8; 64],
 }
 
@@ -199,6 +200,13 @@ impl TokenKey {
         Self::find(uri, session)
     }
 
+    /// Removes a key from the token: one that was just made, for somebody who does not get it after all.
+    fn remove(&self) -> Result<(), Pkcs11Error> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = [self.key, self.public_key].map(|half| session.destroy_object(half));
+        gone.into_iter().collect()
+    }
+
     fn find(uri: &TokenUri, session: Session) -> Result<Self, Error> {
         let failed = |error: Pkcs11Error| fault(uri, error.into());
         let label = uri
@@ -214,9 +222,9 @@ impl TokenKey {
                 found => Err(fault(uri, TokenFault::Key(found.len()))),
             }
         };
-        let (key, public) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
+        let (key, public_key) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
         let attributes = session
-            .get_attributes(public, &[AttributeType::EcParams, AttributeType::EcPoint])
+            .get_attributes(public_key, &[AttributeType::EcParams, AttributeType::EcPoint])
             .map_err(failed)?;
         let (mut curve, mut point) = (None, None);
         for attribute in attributes {
@@ -230,7 +238,7 @@ impl TokenKey {
         let point = point.as_deref().and_then(|point| point.strip_prefix(&POINT));
         let public = point.and_then(|point| point.try_into().ok());
         let public = public.ok_or_else(|| fault(uri, TokenFault::Curve))?;
-        Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public })
+        Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
     }
 
     /// Returns the name of the key.
@@ -266,6 +274,16 @@ impl Signer for TokenKey {
     }
 }
 
+/// Removes keys that were just made, and returns why: with the names of those that could not be removed.
+pub(crate) fn unmake<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, why: Error) -> Error {
+    let left: Vec<_> = keys
+        .into_iter()
+        .filter(|key| key.remove().is_err())
+        .filter_map(|key| key.uri.object.clone())
+        .collect();
+    if left.is_empty() { why } else { Error::KeysLeft { why: Box::new(why), left } }
+}
+
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
@@ -295,8 +313,12 @@ fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
         Access::MakeKeys => pkcs11.open_rw_session(*slot),
     };
     let session = session.map_err(failed)?;
+    // For all sessions of a process with a token there is one login: nobody is asked twice.
+    let state = session.get_session_info().map_err(failed)?.session_state();
+    if matches!(state, SessionState::RoUser | SessionState::RwUser) {
+        return Ok(session);
+    }
     match session.login(UserType::User, Some(&pin(uri)?)) {
-        // For all sessions of a process with a token there is one login.
         Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
         Err(error) => Err(failed(error)),
     }
@@ -319,24 +341,16 @@ fn module(path: &Path) -> Result<Pkcs11, TokenFault> {
     Ok(pkcs11)
 }
 
-/// Returns the PIN: from the environment, or from whoever sits at the terminal, who is asked once for each token.
+/// Returns the PIN: from the environment, or from whoever sits at the terminal.
 fn pin(uri: &TokenUri) -> Result<AuthPin, Error> {
-    static GIVEN: Mutex<BTreeMap<(PathBuf, String), AuthPin>> = Mutex::new(BTreeMap::new());
     if let Ok(pin) = std::env::var(PIN_VARIABLE) {
         return Ok(pin.into());
-    }
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = (uri.module.clone(), uri.token.clone());
-    if let Some(pin) = given.get(&place) {
-        return Ok(pin.clone());
     }
     if !std::io::stdin().is_terminal() {
         return Err(fault(uri, TokenFault::PinMissing));
     }
     let pin = rpassword::prompt_password(format!("PIN of the token {}: ", uri.token));
-    let pin: AuthPin = pin.map_err(|_| fault(uri, TokenFault::PinMissing))?.into();
-    given.insert(place, pin.clone());
-    Ok(pin)
+    pin.map(AuthPin::from).map_err(|_| fault(uri, TokenFault::PinMissing))
 }
 
 #[cfg(test)]

@@ -126,3 +126,30 @@ fn without_a_pin_and_a_terminal_nobody_is_asked() {
     desk.unset("KILN_PIN");
     assert_refused(&desk, RELEASE, "no PIN was given");
 }
+
+/// Counts what lies on the token.
+fn objects(desk: &Desk) -> usize {
+    let token = fs::read_dir(desk.path("tokens")).unwrap().next().unwrap().unwrap().path();
+    let names = fs::read_dir(token).unwrap().map(|one| one.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".object") && name != "token.object").count()
+}
+
+#[test]
+fn whatever_stops_the_making_of_an_owner_leaves_no_key_on_the_token() {
+    let desk = desk();
+    // No folder can be made where a file is.
+    let said = desk.bad(&owner().replace("owner keys", "owner Image/keys"));
+    assert!(said.contains("cannot write Image/keys"), "{said}");
+    assert_eq!(objects(&desk), 0);
+
+    // The last of the keys is there already, and is somebody's.
+    desk.good("owner files");
+    let key = desk.path("files/owner-os.key.pem");
+    let import = ["--import", key.to_str().unwrap(), "--token", "an owner", "--label", "os"];
+    softhsm(&desk, &[&import[..], &["--id", "01", "--pin", PIN]].concat());
+    let before = objects(&desk);
+    assert!(before > 0);
+    assert_refused(&desk, &owner(), "there is a key of this name on the token already");
+    assert_eq!(objects(&desk), before);
+    assert!(!desk.path("keys").exists());
+}

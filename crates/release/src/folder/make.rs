@@ -1,6 +1,7 @@
 //! Making a release folder.
 
 use super::config::{PayloadConfig, PayloadKind, ReleaseConfig};
+use super::draft::Draft;
 use super::manifest::{self, MANIFEST, ReleaseFile, ReleaseManifest};
 use super::provenance::{self, PROVENANCE, Source};
 use super::sbom::{self, Part, SBOM};
@@ -64,14 +65,8 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     }
     let inputs = Inputs::read(config)?;
 
-    let parent = match folder.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let failed = |error| Error::Write { path: folder.into(), error };
-    let temporary = tempfile::Builder::new().prefix(".kiln-release-").tempdir_in(parent).map_err(failed)?;
-    // The folder in the folder has the mode that the user's defaults give it.
-    let draft = temporary.path().join("release");
+    let drafted = Draft::make_next_to(folder)?;
+    let draft = drafted.place();
     let (manifest, package_id, content_key) = draft_release(config, &owner, inputs, &draft)?;
 
     let root_digest = owner.root_digest();
@@ -82,7 +77,7 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     if let Err(error) = renameat_with(CWD, &draft, CWD, folder, RenameFlags::NOREPLACE) {
         // Nothing opens with it: what it belongs to goes as well.
         let _ = std::fs::remove_file(key_file);
-        return Err(failed(error.into()));
+        return Err(Error::Write { path: folder.into(), error: error.into() });
     }
     Ok(MadeRelease { manifest, package_id, root_digest, checks })
 }

@@ -27,6 +27,7 @@
 mod config;
 mod dsse;
 mod make;
+mod draft;
 mod manifest;
 mod provenance;
 mod sbom;
