@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use authority::storage::StorageError;
 use authority::{AnchorFile, Config, Delegation, LocalKey, LotInfo, NewLot};
+use release::{AuthorityKey, ContentKey, PackageFacts, SealedContentKey};
 use sealed_image::host::Signer;
 use station::Credentials;
 use tokio::net::TcpListener;
@@ -77,6 +78,14 @@ impl LocalAuthority {
         Ok(self.runtime.block_on(self.authority.delegate(&delegation, board))?)
     }
 
+    /// Opens the content key of a package that was sealed to it.
+    ///
+    /// # Errors
+    /// As [`authority::Authority::open_content_key`].
+    pub fn open_content_key(&self, sealed: &SealedContentKey, facts: &PackageFacts) -> Result<ContentKey> {
+        Ok(self.authority.open_content_key(sealed, facts)?)
+    }
+
     /// Makes a lot.
     ///
     /// # Errors
@@ -116,6 +125,19 @@ impl LocalAuthority {
     pub fn device_ca_pem(&self) -> String {
         self.authority.device_ca_pem()
     }
+}
+
+/// Returns the public key that content keys are sealed to, of the authority that [`LocalAuthority::start`] starts.
+///
+/// # Errors
+/// If it cannot be made or opened.
+pub fn sealing_key(folder: &Path, anchor: Option<&Path>) -> Result<AuthorityKey> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let authority = open(folder, anchor).await?;
+        authority.close().await;
+        Ok(authority.sealing_key())
+    })
 }
 
 async fn open(folder: &Path, anchor: Option<&Path>) -> Result<authority::Authority> {

@@ -16,6 +16,7 @@ use crate::exec;
 use crate::firmware::{self, Firmware, STAGE1, STAGE2};
 use crate::flash::package;
 use crate::input::{self, Input, InputArgs, System};
+use crate::local_authority::sealing_key;
 use crate::progress::Step;
 use crate::reproducible::{self, Reproduced};
 use crate::workspace::{self, FIRMWARE_TARGET, shown};
@@ -26,13 +27,14 @@ const CONFIG: &str = "demo/kiln.toml";
 /// Makes a release of the demonstration product: package, SBOM, provenance, one signed manifest of all of it.
 ///
 /// Builds the stages, takes the same kernel, initramfs and device tree as `flash`, and the same owner. What it is made of
-/// lies in target/kiln/release-input afterwards, with the kiln.toml that says so: `kiln release` makes the same of it.
+/// lies in target/kiln/release-input afterwards, with the kiln.toml that says so: `kiln release` makes the same of it. The
+/// content key is sealed to the authority that `flash` starts, and made if there is none.
 #[derive(Args, Clone, Debug)]
 pub struct Release {
     /// The folder for the release; it must not be there
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// The file for the content key, which goes to the authority and nowhere else [default: FOLDER.content.key]
+    /// Write the content key to this file, in the clear, and do not seal it to the authority
     #[arg(long, value_name = "FILE")]
     content_key: Option<PathBuf>,
     /// The folder of the release before: the version must rise, the rollback index must not fall
@@ -67,18 +69,13 @@ impl Release {
             eprintln!("  note {remark}");
         }
         let folder = workspace::kiln_dir().join("release-input");
-        lay_out(&folder, &firmware, input, &factory)?;
+        lay_out(&folder, &firmware, input, &factory, self.content_key.is_none())?;
 
         let config = ReleaseConfig::read(&folder.join("kiln.toml"))?;
-        let content_key = self.content_key.clone().unwrap_or_else(|| {
-            let mut name = self.out.clone().into_os_string();
-            name.push(".content.key");
-            name.into()
-        });
         let step = Step::start("making the release");
         let places = ReleasePlaces {
             folder: &self.out,
-            content_key: &content_key,
+            content_key: self.content_key.as_deref(),
             previous: self.previous.as_deref(),
         };
         let made = make_release(&config, &places)?;
@@ -90,14 +87,20 @@ impl Release {
         println!("{} {}", made.manifest.product, made.manifest.version);
         println!("  release      {}", shown(&self.out));
         println!("  package id   {}", hex(&made.package_id));
-        println!("  content key  {}, for the authority alone", shown(&content_key));
+        match (&self.content_key, made.sealed_to) {
+            (Some(file), _) => println!("  content key  {}, for the authority alone", shown(file)),
+            (None, authority) => {
+                println!("  content key  sealed to the authority {}", hex(&authority.unwrap_or_default()))
+            }
+        }
         println!("  verify it    kiln verify {} --root {}", shown(&self.out), shown(&root));
         Ok(true)
     }
 }
 
-/// Puts everything that the release is made of into a folder, with a kiln.toml that names it.
-fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path) -> Result<()> {
+/// Puts everything that the release is made of into a folder, with a kiln.toml that names it; `seals` says whether that names the
+/// authority of the factory as well, to which the content key is sealed.
+fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path, seals: bool) -> Result<()> {
     let step = Step::start("gathering what the release is made of");
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -118,6 +121,11 @@ fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path) -> 
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut config = ReleaseConfig::parse(&text, &path)?;
     config.owner.keys = factory.join("owner");
+    if seals {
+        let authority = sealing_key(&factory.join("authority"), Some(&factory.join("authority.anchor")))?;
+        put("authority.pub.pem", authority.to_text()?.as_bytes())?;
+        config.authority_key = Some("authority.pub.pem".into());
+    }
     config.stages.commit = commit();
     config.bundle.cmdline.clone_from(&input.cmdline);
     match &input.initramfs {

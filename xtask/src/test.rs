@@ -16,10 +16,11 @@ use crate::{debian, exec, firmware, mutants, mutation, verification, workspace};
 /// Other people's libraries: one that checks Kiln's COSE signatures, the CBOR library that it was written for (later
 /// ones give it tuples where it expects lists), one that holds messages against their CDDL, the test vectors of NIST
 /// and of RFCs, one that checks DSSE envelopes, and one that validates bills of materials.
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 7] = [
     "pycose==1.1.0",
     "cbor2==5.7.1",
     "zcbor==0.9.1",
+    "cryptography==50.0.2",
     "cryptography-vectors==50.0.2",
     "securesystemslib==1.6.0",
     "cyclonedx-python-lib[json-validation]==11.12.0",
@@ -153,8 +154,9 @@ fn python() -> Result<PathBuf> {
     if has_libraries(&python) {
         return Ok(python);
     }
-    let step =
-        Step::start("installing independent libraries for COSE, CDDL, DSSE and SBOMs, and test vectors");
+    let step = Step::start(
+        "installing independent libraries for COSE, CDDL, DSSE, HPKE and SBOMs, and test vectors",
+    );
     exec::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     exec::capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(LIBRARIES))
         .context("pip cannot install them: is the network up?")?;
@@ -166,7 +168,7 @@ fn python() -> Result<PathBuf> {
 }
 
 fn has_libraries(python: &Path) -> bool {
-    let program = "import sys, cryptography_vectors, cyclonedx.validation.json, jsonschema, pycose, securesystemslib, zcbor
+    let program = "import sys, cryptography.hazmat.primitives.hpke, cryptography_vectors, cyclonedx.validation.json, jsonschema, pycose, securesystemslib, zcbor
 from importlib.metadata import version
 sys.exit(any(version(name.split('[')[0]) != wanted for name, wanted in (pin.split('==') for pin in sys.argv[1:])))";
     let mut command = Command::new(python);

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use release::{
-    ContentKey, PackageRelease, ReleaseConfig, ReleasePlaces, make_release, read_root, verify_release,
+    PackageFacts, PackageRelease, ReleaseConfig, ReleasePlaces, SealedContentKey, make_release, read_root,
+    verify_release,
 };
 use serde_json::Value;
+use xtask::local_authority::LocalAuthority;
 
 #[test]
 fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of() {
@@ -21,12 +23,18 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
     let output = run("r1");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    for check in ["release manifest", "files", "images", "SBOM", "provenance", "payloads"] {
+    for check in ["release manifest", "files", "content key", "images", "SBOM", "provenance", "payloads"] {
         assert!(said.contains(&format!("ok   {check}: ")), "{check}: {said}");
     }
 
     let root = read_root(&path("kiln/factory/owner/owner-root.pub.pem")).unwrap();
-    let content_key = ContentKey::read(&path("r1.content.key")).unwrap();
+    let authority = kiln_authority(&path("kiln/factory"));
+    let open = |release: &Path| {
+        let sealed = SealedContentKey::read(&release.join("content-key.sealed")).unwrap();
+        let facts = PackageFacts::read(&release.join("package")).unwrap();
+        authority.open_content_key(&sealed, &facts).unwrap()
+    };
+    let content_key = open(&path("r1"));
     let verified = verify_release(&path("r1"), root, Some(&content_key), &mut Vec::new()).unwrap();
     assert_eq!(verified.manifest.product, "demo");
     let sbom: Value = serde_json::from_slice(&fs::read(path("r1/sbom.cdx.json")).unwrap()).unwrap();
@@ -43,9 +51,9 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
 
     // `kiln release` makes the same of what was laid out.
     let config = ReleaseConfig::read(&path("kiln/release-input/kiln.toml")).unwrap();
-    let (again, key) = (path("r2"), path("2.key"));
-    let places = ReleasePlaces { folder: &again, content_key: &key, previous: None };
-    make_release(&config, &places).unwrap();
+    let again = path("r2");
+    make_release(&config, &ReleasePlaces { folder: &again, content_key: None, previous: None }).unwrap();
+    assert_ne!(open(&again).0.expose(), content_key.0.expose());
     let id = |folder: &Path| PackageRelease::read(&folder.join("package")).unwrap().facts.package_id;
     assert_eq!(id(&path("r1")), id(&again));
     for name in ["manifests/stage1.cose", "manifests/stage2.cose", "manifests/kernel.cose", "sbom.cdx.json"] {
@@ -58,5 +66,10 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
     assert!(String::from_utf8_lossy(&output.stderr).contains("is there already"));
     let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["2.key", "kiln", "r1", "r1.content.key", "r2"]);
+    assert_eq!(left, ["kiln", "r1", "r2"]);
+}
+
+/// Starts the authority of the demonstration, which the content keys are sealed to.
+fn kiln_authority(factory: &Path) -> LocalAuthority {
+    LocalAuthority::start(&factory.join("authority"), Some(&factory.join("authority.anchor"))).unwrap()
 }

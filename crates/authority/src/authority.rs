@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use boot_crypto::host::Es256Key;
 use boot_crypto::{Digest, sha256};
+use release::{AuthorityKey, ContentKey, PackageFacts, SealedContentKey};
 
 use crate::anchor::{AnchorError, AnchorFile};
 use crate::keys::{Delegation, Keys};
@@ -15,7 +16,7 @@ use crate::ledger::{DATABASE, Ledger};
 use crate::lot::{NewLot, Parsed, check_name};
 use crate::policy::{Context, WriteDown, now};
 use crate::storage::sqlite::{Sqlite, sync_folder};
-use crate::storage::{DelegationRow, Later, LotRow, Storage as _, Transaction};
+use crate::storage::{DelegationRow, KeyRow, Later, LotRow, Storage as _, Transaction};
 use crate::writer::Decision;
 use crate::x509::Use;
 use crate::{Error, KeyEncryption, keys};
@@ -109,8 +110,17 @@ impl Authority {
     /// # Errors
     /// [`Error::NotInitialised`], a key-encryption key that is not its own, those of the database, and an anchor that the
     /// database does not lead to.
+    ///
+    /// Books that an earlier release made get the keys that they lack.
     pub async fn open(config: Config) -> Result<Self, Error> {
         let ledger = Ledger::open(&config.data, config.anchor.as_ref()).await?;
+        let missing = {
+            let mut tx = ledger.storage().read().await?;
+            Keys::missing(&mut *tx, &*config.kek).await?
+        };
+        if let Some(row) = missing {
+            ledger.writer().decide(AddKey(row)).await?;
+        }
         let keys = {
             let mut tx = ledger.storage().read().await?;
             Keys::open(&mut *tx, &*config.kek).await?
@@ -138,6 +148,23 @@ impl Authority {
     /// Returns the public half of the signing key, for the owner root to delegate to: x followed by y.
     pub fn signing_key(&self) -> [u8; 64] {
         self.keys.signing.public()
+    }
+
+    /// Returns the public key that content keys are sealed to.
+    pub fn sealing_key(&self) -> AuthorityKey {
+        AuthorityKey::new(self.keys.sealing.public())
+    }
+
+    /// Opens the content key of a package that was sealed to this authority.
+    ///
+    /// # Errors
+    /// [`Error::ContentKey`]: the key of another package, or for another authority.
+    pub fn open_content_key(
+        &self,
+        sealed: &SealedContentKey,
+        facts: &PackageFacts,
+    ) -> Result<ContentKey, Error> {
+        Ok(sealed.open(&self.keys.sealing, facts)?)
     }
 
     /// Returns the certificate of the device CA, in DER: what a device's certificate is verified with.
@@ -215,6 +242,24 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 
 pub(crate) fn content_key_context(lot: &str) -> String {
     format!("content key of lot {lot}")
+}
+
+/// Adds a key to books that were made without it.
+struct AddKey(KeyRow);
+
+impl Decision for AddKey {
+    type Answer = ();
+
+    fn decide<'a>(&'a self, tx: &'a mut dyn Transaction) -> Later<'a, ()> {
+        Box::pin(async move {
+            // Another process may have been faster.
+            if tx.key(&self.0.name).await?.is_some() {
+                return Ok(());
+            }
+            tx.insert_key(&self.0).await?;
+            tx.insert_audit(&Context::default().done("key-made", self.0.name.clone())).await
+        })
+    }
 }
 
 struct Delegate(DelegationRow);

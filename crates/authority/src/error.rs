@@ -90,6 +90,9 @@ pub enum Error {
     /// A closed install cannot be voided.
     #[error("install {0} is closed: its certificate is released")]
     InstallClosed(String),
+    /// A sealed content key cannot be opened.
+    #[error("the sealed content key: {0}")]
+    ContentKey(#[from] release::SealedKeyFault),
     /// What cannot be undone was not confirmed.
     #[error("{0} cannot be undone")]
     Unconfirmed(String),
@@ -146,6 +149,7 @@ impl Error {
             Self::InstallClosed(_) => {
                 "A device that has its certificate is revoked where certificates are checked."
             }
+            Self::ContentKey(fault) => fault.cure(),
             Self::Unconfirmed(_) => "Add --yes if you mean it.",
             Self::NotDelegated { .. } => {
                 "Have the owner root delegate the role to the key that `init` printed, and give it with `delegation add`."

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boot_crypto::host::Es256Key;
+use boot_crypto::host::{Es256Key, SealingKey, SigningKeyError};
 use boot_crypto::{Digest, sha256};
 use sealed_image::host::{Signer, SignerError, certify, encode_grant};
 use sealed_image::{
@@ -18,6 +18,7 @@ const SIGNING: &str = "signing";
 const DEVICE_CA: &str = "device-ca";
 const TLS_CA: &str = "tls-ca";
 const TLS_SERVER: &str = "tls-server";
+const SEALING: &str = "sealing";
 
 /// The keys, opened.
 pub(crate) struct Keys {
@@ -29,6 +30,8 @@ pub(crate) struct Keys {
     pub(crate) tls_ca: CertificateAuthority,
     /// The service's own key, and its certificate.
     pub(crate) server: (Es256Key, Vec<u8>),
+    /// Opens content keys, which releases are made with.
+    pub(crate) sealing: SealingKey,
 }
 
 impl Keys {
@@ -43,28 +46,35 @@ impl Keys {
             device_ca: authority("Kiln device CA", Es256Key::generate())?,
             tls_ca,
             server: (server, certificate),
+            sealing: SealingKey::generate(),
         })
     }
 
     /// Stores the keys, sealed.
     pub(crate) fn sealed(&self, kek: &dyn KeyEncryption) -> Result<Vec<KeyRow>, Error> {
         let (server, certificate) = &self.server;
-        [
-            (SIGNING, &*self.signing, None),
-            (DEVICE_CA, self.device_ca.key(), Some(self.device_ca.certificate())),
-            (TLS_CA, self.tls_ca.key(), Some(self.tls_ca.certificate())),
-            (TLS_SERVER, server, Some(certificate.as_slice())),
-        ]
-        .into_iter()
-        .map(|(name, key, certificate)| {
-            Ok(KeyRow {
-                name: name.into(),
-                sealed: kek.seal(&context(name), key.to_pem().as_bytes())?,
-                public: key.public(),
-                certificate: certificate.map(<[u8]>::to_vec),
-            })
-        })
-        .collect()
+        let row =
+            |name, key: &Es256Key, certificate| row(kek, name, &key.to_pem(), key.public(), certificate);
+        Ok(vec![
+            row(SIGNING, &self.signing, None)?,
+            row(DEVICE_CA, self.device_ca.key(), Some(self.device_ca.certificate()))?,
+            row(TLS_CA, self.tls_ca.key(), Some(self.tls_ca.certificate()))?,
+            row(TLS_SERVER, server, Some(certificate))?,
+            sealing_row(kek, &self.sealing)?,
+        ])
+    }
+
+    /// Makes a sealing key for books that an earlier release made without one; `None` where there is one.
+    pub(crate) async fn missing(
+        tx: &mut dyn Transaction,
+        kek: &dyn KeyEncryption,
+    ) -> Result<Option<KeyRow>, Error> {
+        if tx.key(SEALING).await?.is_some() {
+            return Ok(None);
+        }
+        // Nothing is sealed under a key-encryption key that does not open what there is.
+        open(tx, kek, SIGNING).await?;
+        sealing_row(kek, &SealingKey::generate()).map(Some)
     }
 
     /// Opens the stored keys.
@@ -81,8 +91,24 @@ impl Keys {
             device_ca: again("Kiln device CA", device, device_certificate),
             tls_ca: again("Kiln station CA", tls, tls_certificate),
             server: open(tx, kek, TLS_SERVER).await?,
+            sealing: open_with(tx, kek, SEALING, SealingKey::from_pem, SealingKey::public).await?.0,
         })
     }
+}
+
+fn row(
+    kek: &dyn KeyEncryption,
+    name: &str,
+    pem: &str,
+    public: [u8; 64],
+    certificate: Option<&[u8]>,
+) -> Result<KeyRow, Error> {
+    let sealed = kek.seal(&context(name), pem.as_bytes())?;
+    Ok(KeyRow { name: name.into(), sealed, public, certificate: certificate.map(<[u8]>::to_vec) })
+}
+
+fn sealing_row(kek: &dyn KeyEncryption, key: &SealingKey) -> Result<KeyRow, Error> {
+    row(kek, SEALING, &key.to_pem(), key.public(), None)
 }
 
 fn authority(prefix: &str, key: Es256Key) -> Result<CertificateAuthority, Error> {
@@ -104,11 +130,21 @@ async fn open(
     kek: &dyn KeyEncryption,
     name: &str,
 ) -> Result<(Es256Key, Vec<u8>), Error> {
+    open_with(tx, kek, name, Es256Key::from_pem, Es256Key::public).await
+}
+
+async fn open_with<K>(
+    tx: &mut dyn Transaction,
+    kek: &dyn KeyEncryption,
+    name: &str,
+    from_pem: fn(&str) -> Result<K, SigningKeyError>,
+    public: fn(&K) -> [u8; 64],
+) -> Result<(K, Vec<u8>), Error> {
     let damaged = || Error::Damaged(format!("the key {name}"));
     let row = tx.key(name).await?.ok_or_else(damaged)?;
     let pem = kek.open(&context(name), &row.sealed)?;
-    let key = std::str::from_utf8(&pem).ok().and_then(|pem| Es256Key::from_pem(pem).ok());
-    let key = key.filter(|key| key.public() == row.public).ok_or_else(damaged)?;
+    let key = std::str::from_utf8(&pem).ok().and_then(|pem| from_pem(pem).ok());
+    let key = key.filter(|key| public(key) == row.public).ok_or_else(damaged)?;
     Ok((key, row.certificate.unwrap_or_default()))
 }
 

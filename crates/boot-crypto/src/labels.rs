@@ -48,6 +48,8 @@ pub const KASLR_SEED: &[u8] = b"kiln v1 os kaslr-seed";
 pub const AUTHORITY_SEAL: &[u8] = b"kiln v1 authority seal";
 /// Key-encryption key of an authority → its public id.
 pub const AUTHORITY_KEK_ID: &[u8] = b"kiln v1 authority kek id";
+/// What a content key is sealed to an authority for, before what is known of its package (`info` of HPKE).
+pub const SEALED_CONTENT_KEY: &[u8] = b"kiln v1 sealed content key";
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +81,7 @@ mod tests {
             KASLR_SEED,
             AUTHORITY_SEAL,
             AUTHORITY_KEK_ID,
+            SEALED_CONTENT_KEY,
         ];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {

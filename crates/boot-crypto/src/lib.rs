@@ -38,6 +38,8 @@ mod ec;
 mod hmac;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+mod hpke;
 pub mod labels;
 #[cfg(feature = "host")]
 mod memo;

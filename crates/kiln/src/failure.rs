@@ -96,15 +96,21 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::OutputThere { .. } => {
             "Nothing is ever written over: choose another place, or remove what is there."
         }
+        E::ContentKeyNowhere => {
+            "Name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it), or a file with --content-key."
+        }
+        E::ContentKeyOpen { .. } => "Leave --content-key out, or `authority-key` in kiln.toml.",
+        E::SealedKey { fault, .. } => fault.cure(),
+        E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
         E::Token { fault, .. } => token_cure(fault),
+        E::KeysLeft { .. } => "Remove these keys with the tools of the token's vendor, and try again.",
         E::OtherRoot { .. } => "Take the token and the folder of one owner: another token has the same name.",
         E::OtherProduct { .. } => "Give --previous the release of this product that came before.",
         E::NoSigner { .. } | E::RoleMissing { .. } => {
             "Take keys that hold all roles: `kiln owner` makes them."
         }
         E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
-        E::KeysLeft { .. } => "Remove these keys with the tools of the token's vendor, and try again.",
         E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
         E::ReleaseFile { .. } => {
             "Take the folder as `kiln package` wrote it, with a matching release of Kiln."

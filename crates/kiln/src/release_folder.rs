@@ -10,7 +10,7 @@ use std::path::PathBuf;
 ///
 /// The folder holds the provisioning package, the signed manifests, an SBOM, the provenance, and one signed manifest of
 /// all of it, which `kiln verify` checks. It appears as a whole, or not at all. The content key, which opens the package,
-/// goes to the authority and nowhere else.
+/// is in it too, sealed to the authority whose key the kiln.toml names (`authority-key`).
 #[derive(Args, Debug)]
 pub(crate) struct Release {
     /// What the release is made of
@@ -19,9 +19,9 @@ pub(crate) struct Release {
     /// The folder for the release; it must not be there
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// The file for the content key; it must not be there, nor lie in the folder
+    /// Without an `authority-key`: the file for the content key, in the clear; it must not be there, nor lie in the folder
     #[arg(long, value_name = "FILE")]
-    content_key: PathBuf,
+    content_key: Option<PathBuf>,
     /// The folder of the release before: the version must rise, the rollback index must not fall
     #[arg(long, value_name = "FOLDER")]
     previous: Option<PathBuf>,
@@ -44,7 +44,7 @@ impl Release {
         };
         let places = ReleasePlaces {
             folder: &self.out,
-            content_key: &self.content_key,
+            content_key: self.content_key.as_deref(),
             previous: self.previous.as_deref(),
         };
         let made = make_release(&config, &places)?;
@@ -58,12 +58,13 @@ impl Release {
             ("owner root", json!(hex(&made.root_digest))),
             ("files", json!(made.manifest.files.len() + 2)),
             ("checked", json!(checks)),
-            ("content key", json!(self.content_key)),
         ];
         facts.extend(taken.into_iter().flatten());
+        facts.extend(made.sealed_to.map(|authority| ("content key sealed to", json!(hex(&authority)))));
+        facts.extend(self.content_key.as_ref().map(|file| ("content key", json!(file))));
         output::print(self.json, "A release:", &facts);
-        if !self.json {
-            eprintln!("Give {} to the authority, and to nobody else.", self.content_key.display());
+        if let (Some(file), false) = (&self.content_key, self.json) {
+            eprintln!("Give {} to the authority, and to nobody else.", file.display());
         }
         Ok(())
     }

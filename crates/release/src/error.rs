@@ -1,6 +1,6 @@
 //! Why a release could not be made.
 
-use crate::TokenFault;
+use crate::{SealedKeyFault, TokenFault};
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
@@ -174,6 +174,31 @@ pub enum Error {
     #[error("the content key would lie in the folder of the release, and go where that goes: {}", path.display())]
     ContentKeyInside {
         /// Where it was to be written.
+        path: PathBuf,
+    },
+    /// Nobody would get the content key.
+    #[error(
+        "nobody would get the content key: the configuration names no authority, and no file is named for it"
+    )]
+    ContentKeyNowhere,
+    /// The content key would lie open, though it can be sealed.
+    #[error("the content key is sealed to the authority that the configuration names, and would be written to {} as well", path.display())]
+    ContentKeyOpen {
+        /// Where it was to be written.
+        path: PathBuf,
+    },
+    /// A sealed content key cannot be used.
+    #[error("{}: {fault}", path.display())]
+    SealedKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: SealedKeyFault,
+    },
+    /// A file is not the public sealing key of an authority.
+    #[error("{} is not the public sealing key of an authority, as the authority writes it", path.display())]
+    AuthorityKeyFile {
+        /// The file.
         path: PathBuf,
     },
     /// The release before is of something else.

@@ -5,9 +5,10 @@
 //! with the word that nothing is verified. No secret is shown, not even where a file holds one.
 
 use crate::folder::{
-    self, MANIFEST, PROVENANCE, SBOM, inspect_bill, inspect_envelope, inspect_manifest, is_release_folder,
+    self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, inspect_manifest,
+    is_release_folder,
 };
-use crate::{DeviceFiles, Error, PackageFacts, files, hex, inspect_slot};
+use crate::{AuthorityKey, DeviceFiles, Error, PackageFacts, SealedContentKey, files, hex, inspect_slot};
 use boot_crypto::host::es256_public_from_pem;
 use lifecycle::{Fuses, OtpImage, RootSlot, Row};
 use memory_map::Region;
@@ -21,7 +22,7 @@ use std::path::Path;
 const LONGEST: u64 = 1 << 30;
 
 /// Describes a file or a folder: an image or several, a release, a package, a signed message, an SBOM, a provenance, a
-/// public key, the flash of a device.
+/// public key, a sealed content key, the flash of a device.
 ///
 /// # Errors
 /// What cannot be read, or is nothing of Kiln's.
@@ -42,13 +43,17 @@ fn unknown(path: &Path, reason: &str) -> Error {
 
 fn folder_of(path: &Path) -> Result<Value, Error> {
     if is_release_folder(path) {
-        return Ok(json!({
+        let mut tree = json!({
             "artefact": "release folder",
             "release": said(path, MANIFEST),
             "package": look(&path.join(folder::PACKAGE)).unwrap_or_else(|error| failed(&error)),
             "sbom": said(path, SBOM),
             "provenance": said(path, PROVENANCE),
-        }));
+        });
+        if path.join(SEALED_KEY).exists() {
+            tree["content key"] = said(path, SEALED_KEY);
+        }
+        return Ok(tree);
     }
     if path.join("release.json").exists() {
         let names = ["release.json", "stage1.img", "package.img"];
@@ -81,7 +86,14 @@ fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
     if let Ok(message) = InspectedMessage::of(untrusted) {
         return Ok(signed_message(&message));
     }
+    if let Ok(sealed) = SealedContentKey::decode_exact(untrusted) {
+        return Ok(sealed.inspect());
+    }
     let text = std::str::from_utf8(untrusted).map_err(|_| unknown(path, "it is nothing that Kiln makes"))?;
+    if let Some(authority) = AuthorityKey::parse(text) {
+        let thumbprint = hex(&authority.thumbprint());
+        return Ok(json!({ "artefact": "sealing key of an authority", "thumbprint": thumbprint }));
+    }
     if let Ok(public) = es256_public_from_pem(text) {
         let thumbprint = hex(&PublicKey::P256(public).thumbprint());
         return Ok(json!({ "artefact": "public key", "algorithm": "ES256", "thumbprint": thumbprint }));

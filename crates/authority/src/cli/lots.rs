@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use boot_crypto::Digest;
 use clap::{Args, Subcommand};
 use fail_code::FailCode;
-use release::PackageFacts;
+use release::{ContentKey, PackageFacts, SealedContentKey};
 use serde_json::json;
 
 use super::{Place, Shown, ago, rfc3339};
 use crate::storage::{Filter, State};
-use crate::{Error, InstallInfo, LotInfo, NewLot, Terms, hex};
+use crate::{Authority, Error, InstallInfo, LotInfo, NewLot, Terms, hex};
 
 /// Makes, shows and changes lots
 #[derive(Subcommand, Debug)]
@@ -53,9 +53,12 @@ pub(super) struct Create {
     /// The folder of the package, with its release.json
     #[arg(long, value_name = "DIR")]
     package: PathBuf,
-    /// The package's content key, a file of 64 hexadecimal digits
-    #[arg(long, value_name = "FILE")]
-    content_key: PathBuf,
+    /// The package's content key as it is sealed to this authority: content-key.sealed of the release
+    #[arg(long, value_name = "FILE", required_unless_present = "content_key")]
+    sealed_content_key: Option<PathBuf>,
+    /// The package's content key in the clear, a file of 64 hexadecimal digits
+    #[arg(long, value_name = "FILE", conflicts_with = "sealed_content_key")]
+    content_key: Option<PathBuf>,
     /// Certificates of the silicon vendors, in PEM
     #[arg(long, value_name = "FILE", required = true)]
     vendor: Vec<PathBuf>,
@@ -83,17 +86,35 @@ impl Create {
         terms.stage1.extend(&self.stage1);
         terms.stage2.extend(&self.stage2);
         let authority = place.authority().await?;
+        let content_key = self.key(&authority, &facts)?;
         authority
             .create_lot(NewLot {
                 name: self.lot.clone(),
                 quota: self.quota,
                 terms,
-                content_key: release::read_secret(&self.content_key).map_err(release)?,
+                content_key: content_key.0,
                 dies: self.dies.as_deref().map(dies).transpose()?.unwrap_or_default(),
                 stations: self.station.clone(),
             })
             .await?;
         Ok(lot_facts(&authority.ledger().lot(&self.lot).await?))
+    }
+
+    fn key(&self, authority: &Authority, facts: &PackageFacts) -> Result<ContentKey, Error> {
+        let read = |error: release::Error| match error {
+            release::Error::SealedKey { fault, .. } => Error::ContentKey(fault),
+            error => Error::Invalid { what: "the content key".into(), why: error.to_string() },
+        };
+        match (&self.sealed_content_key, &self.content_key) {
+            (Some(file), _) => {
+                authority.open_content_key(&SealedContentKey::read(file).map_err(read)?, facts)
+            }
+            (None, Some(file)) => ContentKey::read(file).map_err(read),
+            // The command line is not understood then.
+            (None, None) => {
+                Err(Error::Invalid { what: "the content key".into(), why: "no file is named".into() })
+            }
+        }
     }
 }
 

@@ -50,6 +50,8 @@ impl Init {
         let authority = Authority::init(place.config()?, &self.name, signing).await?;
         write(&place.data.join("tls-ca.pem"), authority.tls_ca_pem().as_bytes(), 0o644)?;
         write(&place.data.join("device-ca.pem"), authority.device_ca_pem().as_bytes(), 0o644)?;
+        let sealing = authority.sealing_key();
+        write_sealing_key(&place.data.join("sealing.pub.pem"), &sealing)?;
         let station = authority.issue_station("station").await?;
         write_station(&place.data, "station", &station)?;
         let rollback = authority.ledger().rollback();
@@ -60,6 +62,8 @@ impl Init {
                 ("data", json!(place.data)),
                 ("kek", json!(place.kek_env.clone().unwrap_or_else(|| kek_path.display().to_string()))),
                 ("signing key", json!(hex::encode(&authority.signing_key()))),
+                ("sealing key", json!(place.data.join("sealing.pub.pem"))),
+                ("sealing key thumbprint", json!(hex::encode(&sealing.thumbprint()))),
                 ("tls ca", json!(place.data.join("tls-ca.pem"))),
                 ("device ca", json!(place.data.join("device-ca.pem"))),
                 ("station", json!(place.data.join("station.pem"))),
@@ -126,23 +130,40 @@ impl Serve {
     }
 }
 
-/// Shows the key that an owner root delegates to
+/// Shows the key that an owner root delegates to, and exports the one that content keys are sealed to
 #[derive(Subcommand, Debug)]
 pub(super) enum Key {
     Show(KeyShow),
+    Export(KeyExport),
 }
 
-/// Prints the public half of the signing key, and the certificates of the two CAs
+/// Prints the public half of the signing key, the thumbprint of the sealing key, and the certificates of the two CAs
 #[derive(Args, Debug)]
 pub(super) struct KeyShow {}
+
+/// Writes the public sealing key, for those who make releases: `authority-key` in their kiln.toml
+///
+/// Have them compare the thumbprint that this prints with what `kiln inspect` and `kiln release` show them.
+#[derive(Args, Debug)]
+pub(super) struct KeyExport {
+    /// The file
+    file: PathBuf,
+}
 
 impl Key {
     pub(super) async fn run(&self, place: &Place) -> Result<Shown, Error> {
         let authority = place.authority().await?;
+        let sealing = authority.sealing_key();
+        if let Self::Export(KeyExport { file }) = self {
+            write_sealing_key(file, &sealing)?;
+            let thumbprint = json!(hex::encode(&sealing.thumbprint()));
+            return Ok(Shown::facts("Sealing key:", [("file", json!(file)), ("thumbprint", thumbprint)]));
+        }
         Ok(Shown::facts(
             "Public keys:",
             [
                 ("signing key", json!(hex::encode(&authority.signing_key()))),
+                ("sealing key thumbprint", json!(hex::encode(&sealing.thumbprint()))),
                 ("tls ca", json!(authority.tls_ca_pem())),
                 ("device ca", json!(authority.device_ca_pem())),
             ],
@@ -276,6 +297,11 @@ fn read_key(path: &Path) -> Result<boot_crypto::host::Es256Key, Error> {
 
 fn unusable(path: &Path, error: &release::Error) -> Error {
     Error::Invalid { what: path.display().to_string(), why: error.to_string() }
+}
+
+fn write_sealing_key(path: &Path, key: &release::AuthorityKey) -> Result<(), Error> {
+    let text = key.to_text().map_err(|error| unusable(path, &error))?;
+    write(path, text.as_bytes(), 0o644)
 }
 
 fn write_station(folder: &Path, name: &str, station: &StationIdentity) -> Result<(), Error> {

@@ -124,6 +124,75 @@ fn an_authority_is_made_delegated_to_and_gets_a_lot() {
     assert_eq!(events, expected);
 }
 
+/// Has an owner root delegate to the authority of a data folder.
+fn delegate(shell: &Shell, data: &str) {
+    let made = shell.good(&format!("init --data {data}"));
+    let key = made["signing_key"].as_str().unwrap();
+    shell.good(&format!(
+        "delegation sign --root-key root.pem --key {key} --board qemu-virt --out {data}.json"
+    ));
+    shell.good(&format!("delegation add {data}.json --board qemu-virt --data {data}"));
+}
+
+#[test]
+fn a_content_key_that_is_sealed_to_the_authority_makes_a_lot_and_no_other_does() {
+    let shell = Shell::new();
+    shell.hand_over();
+    delegate(&shell, "ours");
+    delegate(&shell, "theirs");
+    let exported = shell.good("key export sealing.pub.pem --data ours");
+    assert_eq!(shell.good("key show --data ours")["sealing_key_thumbprint"], exported["thumbprint"]);
+    assert_eq!(
+        fs::read(shell.path().join("sealing.pub.pem")).unwrap(),
+        fs::read(shell.path().join("ours/sealing.pub.pem")).unwrap()
+    );
+    assert!(shell.bad("key export sealing.pub.pem --data ours").contains("sealing.pub.pem"));
+
+    let authority = release::AuthorityKey::read(&shell.path().join("sealing.pub.pem")).unwrap();
+    assert_eq!(hex(&authority.thumbprint()), exported["thumbprint"].as_str().unwrap());
+    let facts = release::PackageFacts::read(&shell.path().join("package")).unwrap();
+    let content_key = release::ContentKey::read(&shell.path().join("content.key")).unwrap();
+    let sealed = content_key.seal(&authority, &facts).unwrap().encode();
+    let put = |bytes: &[u8]| fs::write(shell.path().join("content-key.sealed"), bytes).unwrap();
+    let create = CREATE.replace("--content-key content.key", "--sealed-content-key content-key.sealed");
+    let at = |data: &str| format!("{create} --data {data}");
+
+    assert!(shell.bad(&at("ours")).contains("content-key.sealed"), "there is no file yet");
+    put(&sealed);
+    let said = shell.bad(&at("theirs"));
+    assert!(
+        said.contains("sealed to the authority") && said.contains(&hex(&authority.thumbprint())),
+        "{said}"
+    );
+    for (bytes, why) in [
+        (&sealed[..sealed.len() - 1], "no sealed content key"),
+        (&[&sealed[..], &[0]].concat(), "no sealed content key"),
+        (&[&sealed[..sealed.len() - 1], &[sealed[sealed.len() - 1] ^ 1]].concat(), "it was altered"),
+        (&fs::read(shell.path().join("content.key")).unwrap(), "no sealed content key"),
+    ] {
+        put(bytes);
+        let said = shell.bad(&at("ours"));
+        assert!(said.contains(why), "{why}: {said}");
+    }
+    // A package with other fuses than the owner released.
+    put(&sealed);
+    let mut other = facts.clone();
+    other.policy.production_floors[0] = 0;
+    fs::write(shell.path().join("package/release.json"), other.to_json()).unwrap();
+    assert!(shell.bad(&at("ours")).contains("not the key of the package"));
+    assert_eq!(shell.good("lot list --data ours")["lots"], Value::Array(Vec::new()));
+
+    fs::write(shell.path().join("package/release.json"), facts.to_json()).unwrap();
+    fs::remove_file(shell.path().join("content.key")).unwrap();
+    assert_eq!(shell.good(&at("ours"))["quota"], 5);
+    let both = format!("{} --sealed-content-key content-key.sealed", CREATE.replace("first", "second"));
+    assert_eq!(shell.run(&both).status.code(), Some(2));
+    assert_eq!(
+        shell.run("lot create x --quota 1 --package package --vendor vendor.pem").status.code(),
+        Some(2)
+    );
+}
+
 #[test]
 fn what_cannot_be_done_fails_with_cause_and_cure() {
     let shell = Shell::new();

@@ -20,7 +20,7 @@ pub(crate) async fn scalars(folder: &Path) -> Vec<(String, [u8; 32])> {
     let kek = LocalKey::new(Key::new(KEK));
     let database = Sqlite::open(&config(folder).data.join("authority.db")).await.unwrap();
     let mut scalars = Vec::new();
-    for name in ["signing", "device-ca", "tls-ca", "tls-server"] {
+    for name in ["signing", "device-ca", "tls-ca", "tls-server", "sealing"] {
         let row = database.read().await.unwrap().key(name).await.unwrap().unwrap();
         let pem = kek.open(&format!("key {name}"), &row.sealed).unwrap();
         let lines = std::str::from_utf8(&pem).unwrap().lines().filter(|line| !line.starts_with('-'));
@@ -113,6 +113,46 @@ async fn a_sealed_key_that_was_moved_to_another_lot_opens_nothing() {
     let answer = rig.ticket(&rig.factory.die().unwrap().request(random()).unwrap()).await;
     assert_eq!(answer.unwrap_err().code, fail_code::FailCode::StorageFailed);
     assert_eq!(rig.counts().await, (0, 0), "{LOT}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_were_made_without_a_sealing_key_get_one_once_and_by_their_own_key_only() {
+    let rig = Rig::without_lot().await;
+    rig.authority.close().await;
+    let path = |folder: &Path| config(folder).data.join("authority.db");
+    // Books as an earlier release made them: with the other keys.
+    let old = tempfile::tempdir().unwrap();
+    fs::create_dir_all(config(old.path()).data).unwrap();
+    let (from, to) = (
+        Sqlite::open(&path(rig.folder.path())).await.unwrap(),
+        Sqlite::create(&path(old.path())).await.unwrap(),
+    );
+    let mut tx = to.write().await.unwrap();
+    for name in ["signing", "device-ca", "tls-ca", "tls-server"] {
+        let row = from.read().await.unwrap().key(name).await.unwrap().unwrap();
+        tx.insert_key(&row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    from.close().await;
+    to.close().await;
+
+    let other = Config { kek: Arc::new(LocalKey::new(Key::new([1; 32]))), ..config(old.path()) };
+    let opened = Authority::open(other).await.map(|_| ());
+    assert!(matches!(opened, Err(Error::Seal(SealError::OtherKey { .. }))), "{opened:?}");
+
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let authority = Authority::open(config(old.path())).await.unwrap();
+        assert_eq!(authority.signing_key(), rig.authority.signing_key());
+        assert_ne!(authority.sealing_key(), rig.authority.sealing_key());
+        let audit = authority.ledger().audit(&Default::default()).await.unwrap();
+        let made = audit.iter().filter(|row| row.event == "key-made").count();
+        found.push((authority.sealing_key(), made));
+        authority.close().await;
+    }
+    assert_eq!(found[0], found[1], "the key is made once, and written down");
+    assert_eq!(found[0].1, 1);
+    assert_eq!(scalars(old.path()).await.len(), 5);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 mod fit;
 mod product;
+mod sealed;
 mod token;
 
 use common::{Desk, elf};

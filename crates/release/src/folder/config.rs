@@ -34,6 +34,9 @@ pub struct ReleaseConfig {
     /// The key of dies that are pre-provisioned already; a new one if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning_key: Option<PathBuf>,
+    /// The public sealing key of the authority that gets the content key; without one the key goes to a file in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_key: Option<PathBuf>,
     /// The notes for people, in Markdown; a stub takes their place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<PathBuf>,
@@ -225,6 +228,7 @@ impl ReleaseConfig {
         let mut paths = vec![&mut self.owner.keys, &mut stages.stage1, &mut stages.stage2];
         paths.extend(&mut stages.crates);
         paths.extend(&mut self.provisioning_key);
+        paths.extend(&mut self.authority_key);
         paths.extend(&mut self.notes);
         paths.extend(self.payloads.iter_mut().map(|payload| &mut payload.file));
         for path in paths {

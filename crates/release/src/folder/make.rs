@@ -7,11 +7,11 @@ use super::provenance::{self, PROVENANCE, Source};
 use super::sbom::{self, Part, SBOM};
 use super::sums::{self, SUMS};
 use super::verify::{read_folder, verify_release};
-use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, dsse, signed_manifests};
+use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, SEALED_KEY, dsse, signed_manifests};
 use crate::files::{self, Readers};
 use crate::{
-    Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts, PackageRelease,
-    hex, inspect_slot, read_secret, read_stage,
+    AuthorityKey, Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts,
+    PackageRelease, hex, inspect_slot, read_secret, read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -28,8 +28,9 @@ use std::path::{Path, PathBuf};
 pub struct ReleasePlaces<'a> {
     /// The folder, which must not be there.
     pub folder: &'a Path,
-    /// The file for the content key, which must not be there, nor lie in the folder.
-    pub content_key: &'a Path,
+    /// The file for the content key in the clear, which must not be there, nor lie in the folder. None where the
+    /// configuration names the authority that it is sealed to.
+    pub content_key: Option<&'a Path>,
     /// The folder of the release before this one, by the same owner.
     pub previous: Option<&'a Path>,
 }
@@ -43,6 +44,8 @@ pub struct MadeRelease {
     pub package_id: Digest,
     /// The owner root.
     pub root_digest: Digest,
+    /// The thumbprint of the authority's key that the content key is sealed to, if it is.
+    pub sealed_to: Option<Digest>,
     /// What was checked before it was published.
     pub checks: Vec<Check>,
 }
@@ -55,10 +58,18 @@ pub struct MadeRelease {
 pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Result<MadeRelease, Error> {
     let ReleasePlaces { folder, content_key: key_file, previous } = *places;
     refuse_existing(folder)?;
-    refuse_existing(key_file)?;
-    if files::inside(key_file, folder) {
-        return Err(Error::ContentKeyInside { path: key_file.into() });
-    }
+    let authority = match (&config.authority_key, key_file) {
+        (Some(authority), None) => Some(AuthorityKey::read(authority)?),
+        (None, Some(file)) => {
+            refuse_existing(file)?;
+            if files::inside(file, folder) {
+                return Err(Error::ContentKeyInside { path: file.into() });
+            }
+            None
+        }
+        (Some(_), Some(file)) => return Err(Error::ContentKeyOpen { path: file.into() }),
+        (None, None) => return Err(Error::ContentKeyNowhere),
+    };
     let owner = OwnerKeys::read(&config.owner.keys)?.owner(&config.board)?;
     if let Some(previous) = previous {
         follows(config, &owner, previous)?;
@@ -67,19 +78,21 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
 
     let drafted = Draft::make_next_to(folder)?;
     let draft = drafted.place();
-    let (manifest, package_id, content_key) = draft_release(config, &owner, inputs, &draft)?;
+    let (manifest, package_id, content_key) =
+        draft_release(config, &owner, inputs, authority.as_ref(), &draft)?;
 
     let root_digest = owner.root_digest();
     let mut checks = Vec::new();
     verify_release(&draft, root_digest, Some(&content_key), &mut checks)?;
     // The key first: a release whose key was lost is of no use.
-    content_key.write(key_file)?;
+    key_file.map_or(Ok(()), |file| content_key.write(file))?;
     if let Err(error) = renameat_with(CWD, &draft, CWD, folder, RenameFlags::NOREPLACE) {
         // Nothing opens with it: what it belongs to goes as well.
-        let _ = std::fs::remove_file(key_file);
+        let _ = key_file.map(std::fs::remove_file);
         return Err(Error::Write { path: folder.into(), error: error.into() });
     }
-    Ok(MadeRelease { manifest, package_id, root_digest, checks })
+    let sealed_to = authority.map(|authority| authority.thumbprint());
+    Ok(MadeRelease { manifest, package_id, root_digest, sealed_to, checks })
 }
 
 /// Refuses a place where something is, be it a link that leads nowhere.
@@ -231,6 +244,7 @@ fn draft_release(
     config: &ReleaseConfig,
     owner: &Owner,
     inputs: Inputs,
+    authority: Option<&AuthorityKey>,
     draft: &Path,
 ) -> Result<(ReleaseManifest, Digest, ContentKey), Error> {
     let Inputs { parts, bill, crates, notes } = inputs;
@@ -252,6 +266,9 @@ fn draft_release(
         for (name, manifest) in signed_manifests(slot)? {
             put(&name, &manifest)?;
         }
+    }
+    if let Some(authority) = authority {
+        put(SEALED_KEY, &content_key.seal(authority, facts)?.encode())?;
     }
     put(ROOT_KEY, public_pem(owner.root())?.as_bytes())?;
     put(ROLE_KEY, role_pem(owner)?.as_bytes())?;

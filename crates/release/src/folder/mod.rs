@@ -6,6 +6,7 @@
 //!  package/                what the factory gets: see PackageRelease::write
 //!  manifests/KIND.cose     the signed manifest of each image, as it lies in the image
 //!  keys/*.pub.pem          owner root and role `provision`, for other people's tools
+//!  content-key.sealed      the content key, sealed to the authority that kiln.toml names: see `sealed_key`
 //!  sbom.cdx.json           CycloneDX 1.6: stages, payloads, the crates that the stages are built from
 //!  provenance.intoto.json  in-toto statement with SLSA provenance, in a signed DSSE envelope
 //!  RELEASE-NOTES.md        for people
@@ -18,16 +19,17 @@
 //! SHA-256, and every file listed must be there. Files are read once and judged as they were read. Links, and names
 //! that leave the folder, are refused wherever they stand.
 //!
-//! *Whoever reads the folder* gets everything but the content key: what is encrypted stays so. The digests of the
+//! *Whoever reads the folder* gets everything but the content key, which is in it sealed to the authority or not at all:
+//! what is encrypted stays so. The digests of the
 //! payloads in the clear are no secret, manifests have them on every device.
 //!
 //! *A failure on the way* must not look like a release: all is made in a folder next to the place, verified there as
 //! anybody else would, and moved there at the end. Nothing is ever written over.
 
 mod config;
+mod draft;
 mod dsse;
 mod make;
-mod draft;
 mod manifest;
 mod provenance;
 mod sbom;
@@ -59,6 +61,8 @@ const IMAGES: [(&str, Kind); 2] =
 const ROOT_KEY: &str = "keys/owner-root.pub.pem";
 /// The public key of the role that signs release manifest and provenance.
 const ROLE_KEY: &str = "keys/provision.pub.pem";
+/// The content key, sealed to the authority.
+pub(crate) const SEALED_KEY: &str = "content-key.sealed";
 /// The notes.
 const NOTES: &str = "RELEASE-NOTES.md";
 

@@ -4,9 +4,11 @@ use super::manifest::{self, MANIFEST, ReleaseManifest, is_name};
 use super::provenance::{self, PROVENANCE};
 use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
-use super::{IMAGES, ROLE_KEY, ROOT_KEY, dsse, signed_manifests};
+use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, dsse, signed_manifests};
 use crate::check::{self, Judge};
-use crate::{ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, files, hex, read_key_text};
+use crate::{
+    ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, files, hex, read_key_text,
+};
 use boot_crypto::host::{es256_public_from_pem, es256_public_pem};
 use boot_crypto::{Digest, sha256};
 use memory_map::qemu_virt::BOARD;
@@ -90,6 +92,10 @@ pub fn verify_release(
     check_facts(&package, release, root)?;
     package.check()?;
     hold("package", "its files belong together, and a die of the lot boots its stage1".into());
+    if let Some(untrusted) = files.get(SEALED_KEY) {
+        let recipient = check_sealed_key(untrusted, &package.facts)?;
+        hold("content key", format!("of this package, sealed to the authority {}…", hex(&recipient[..4])));
+    }
     let images = check_images(&package, &files)?;
     let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold("images", format!("signed as a device wants them: {}", names.join(", ")));
@@ -245,6 +251,16 @@ fn check_facts(package: &PackageRelease, release: &ReleaseManifest, root: Digest
         return mixed("the package has another rollback index than the release manifest says");
     }
     Ok(())
+}
+
+/// Checks what a sealed content key says of itself, and returns the thumbprint of the key that it is sealed to.
+fn check_sealed_key(untrusted: &[u8], facts: &PackageFacts) -> Result<Digest, Error> {
+    let sealed = SealedContentKey::decode_exact(untrusted)
+        .map_err(|fault| Error::SealedKey { path: SEALED_KEY.into(), fault })?;
+    if !sealed.is_of(facts) {
+        return Err(Error::ReleaseMixed { what: "the sealed content key is that of another package" });
+    }
+    Ok(sealed.recipient())
 }
 
 /// Verifies the signatures of all images, and that the manifests that lie next to the package are theirs.

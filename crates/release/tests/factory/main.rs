@@ -4,3 +4,4 @@ mod common;
 mod fabricate;
 mod package;
 mod preprovision;
+mod sealed_key;
