@@ -45,6 +45,12 @@ impl Desk {
         self.environment.retain(|(known, _)| known != name);
     }
 
+    /// Returns the variables that are set.
+    #[allow(dead_code, reason = "the tests of the command line need none")]
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.environment.clone()
+    }
+
     /// Runs `kiln`; nobody is there to answer a question.
     pub(crate) fn run(&self, line: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_kiln"))

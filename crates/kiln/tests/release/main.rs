@@ -5,6 +5,7 @@
 mod common;
 mod fit;
 mod product;
+mod recipe;
 mod sealed;
 mod token;
 

@@ -6,12 +6,12 @@ use std::fs;
 use std::process::Command;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PIN: &str = "a pin of a test";
+pub(crate) const PIN: &str = "a pin of a test";
 const RELEASE: &str = "release --content-key content.key --out r1";
 const VERIFY: &str = "verify r1 --root keys/owner-root.pub.pem --content-key content.key";
 
 /// A desk with what a release is made of, and a token without keys.
-fn desk() -> Desk {
+pub(crate) fn desk() -> Desk {
     let mut desk = product::desk();
     let (tokens, configuration) = (desk.path("tokens"), desk.path("softhsm2.conf"));
     fs::create_dir(&tokens).unwrap();
@@ -30,7 +30,8 @@ fn softhsm(desk: &Desk, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn owner() -> String {
+/// The command that makes an owner on the token.
+pub(crate) fn owner() -> String {
     format!("owner keys --pkcs11 pkcs11:token=an%20owner?module-path={MODULE}")
 }
 
