@@ -129,6 +129,11 @@ impl TokenUri {
         Ok(Self { module: module.into(), token, object: decoded(uri.object()) })
     }
 
+    fn label(&self) -> Result<&str, Error> {
+        let label = self.object.as_deref();
+        label.ok_or_else(|| fault(self, TokenFault::Uri("it names no key (`object=LABEL`)".into())))
+    }
+
     /// Names a key on the same token.
     #[must_use]
     pub fn key(&self, label: &str) -> Self {
@@ -185,34 +190,39 @@ impl TokenKey {
     /// # Errors
     /// [`Error::Token`]: as [`open`](Self::open), and a key of this name that is there already.
     pub fn generate(uri: &TokenUri) -> Result<Self, Error> {
+        let label = uri.label()?;
         let session = log_in(uri, Access::MakeKeys)?;
         let failed = |error: Pkcs11Error| fault(uri, error.into());
-        let label = uri.object.clone().unwrap_or_default().into_bytes();
-        if !session.find_objects(&[Attribute::Label(label.clone())]).map_err(failed)?.is_empty() {
+        if !session.find_objects(&[Attribute::Label(label.into())]).map_err(failed)?.is_empty() {
             return Err(fault(uri, TokenFault::KeyThere));
         }
-        let named = [Attribute::Token(true), Attribute::Label(label.clone()), Attribute::Id(label)];
+        let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(label.into())];
         let curve = Attribute::EcParams(P256.into());
         let public = [&named[..], &[curve, Attribute::Verify(true), Attribute::Private(false)]].concat();
         let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
         let private = [&named[..], &kept, &[Attribute::Sign(true)]].concat();
-        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
-        Self::find(uri, session)
+        let (public_key, key) =
+            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
+        match public_point(uri, &session, public_key) {
+            Ok(public) => {
+                Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
+            }
+            Err(why) => {
+                let gone = destroy(&session, [key, public_key]);
+                Err(and_left(why, if gone { Vec::new() } else { vec![label.into()] }))
+            }
+        }
     }
 
     /// Removes a key from the token: one that was just made, for somebody who does not get it after all.
-    fn remove(&self) -> Result<(), Pkcs11Error> {
+    fn remove(&self) -> bool {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = [self.key, self.public_key].map(|half| session.destroy_object(half));
-        gone.into_iter().collect()
+        destroy(&session, [self.key, self.public_key])
     }
 
     fn find(uri: &TokenUri, session: Session) -> Result<Self, Error> {
         let failed = |error: Pkcs11Error| fault(uri, error.into());
-        let label = uri
-            .object
-            .as_deref()
-            .ok_or_else(|| fault(uri, TokenFault::Uri("it names no key (`object=LABEL`)".into())))?;
+        let label = uri.label()?;
         let one = |class| {
             let found = session
                 .find_objects(&[Attribute::Class(class), Attribute::Label(label.into())])
@@ -223,21 +233,7 @@ impl TokenKey {
             }
         };
         let (key, public_key) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
-        let attributes = session
-            .get_attributes(public_key, &[AttributeType::EcParams, AttributeType::EcPoint])
-            .map_err(failed)?;
-        let (mut curve, mut point) = (None, None);
-        for attribute in attributes {
-            match attribute {
-                Attribute::EcParams(value) => curve = Some(value),
-                Attribute::EcPoint(value) => point = Some(value),
-                _ => {}
-            }
-        }
-        let point = point.filter(|_| curve.as_deref() == Some(&P256));
-        let point = point.as_deref().and_then(|point| point.strip_prefix(&POINT));
-        let public = point.and_then(|point| point.try_into().ok());
-        let public = public.ok_or_else(|| fault(uri, TokenFault::Curve))?;
+        let public = public_point(uri, &session, public_key)?;
         Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
     }
 
@@ -274,13 +270,37 @@ impl Signer for TokenKey {
     }
 }
 
+/// Reads the public key: x followed by y.
+fn public_point(uri: &TokenUri, session: &Session, public_key: ObjectHandle) -> Result<[u8; 64], Error> {
+    let attributes = session
+        .get_attributes(public_key, &[AttributeType::EcParams, AttributeType::EcPoint])
+        .map_err(|error| fault(uri, error.into()))?;
+    let (mut curve, mut point) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            Attribute::EcParams(value) => curve = Some(value),
+            Attribute::EcPoint(value) => point = Some(value),
+            _ => {}
+        }
+    }
+    let point = point.filter(|_| curve.as_deref() == Some(&P256));
+    let point = point.as_deref().and_then(|point| point.strip_prefix(&POINT));
+    let public = point.and_then(|point| point.try_into().ok());
+    public.ok_or_else(|| fault(uri, TokenFault::Curve))
+}
+
+/// Removes both halves of a key from the token, and tells whether they are gone.
+fn destroy(session: &Session, halves: [ObjectHandle; 2]) -> bool {
+    halves.map(|half| session.destroy_object(half).is_ok()) == [true; 2]
+}
+
 /// Removes keys that were just made, and returns why: with the names of those that could not be removed.
 pub(crate) fn unmake<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, why: Error) -> Error {
-    let left: Vec<_> = keys
-        .into_iter()
-        .filter(|key| key.remove().is_err())
-        .filter_map(|key| key.uri.object.clone())
-        .collect();
+    let left = keys.into_iter().filter(|key| !key.remove()).filter_map(|key| key.uri.object.clone());
+    and_left(why, left.collect())
+}
+
+fn and_left(why: Error, left: Vec<String>) -> Error {
     if left.is_empty() { why } else { Error::KeysLeft { why: Box::new(why), left } }
 }
 
