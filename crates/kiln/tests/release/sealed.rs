@@ -3,6 +3,8 @@
 use crate::common::Desk;
 use crate::product::CONFIG;
 use crate::{VERIFY, assert_nothing_left, files};
+use boot_crypto::host::SealingKey;
+use release::{AuthorityKey, PackageFacts, SealedContentKey, hex};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -59,6 +61,9 @@ fn a_release_whose_key_is_sealed_makes_a_lot_and_leaves_the_key_nowhere_else() {
     assert!(said.contains("no sealed content key") && said.contains("\n  cure  "), "{said}");
     desk.good(&format!("{LOT} --sealed-content-key r1/content-key.sealed"));
 
+    // It opens as often as the authority needs it: a second lot of the same release.
+    desk.good(&format!("{} --sealed-content-key r1/content-key.sealed", LOT.replace("lot-1", "lot-again")));
+
     // Another release has another key, which is not passed off as this one's.
     desk.good("release --out r2");
     let other = LOT.replace("lot-1", "lot-2");
@@ -67,6 +72,35 @@ fn a_release_whose_key_is_sealed_makes_a_lot_and_leaves_the_key_nowhere_else() {
     desk.good("authority --data elsewhere init");
     let said = desk.bad(&format!("{other} --sealed-content-key r1/content-key.sealed --data elsewhere"));
     assert!(said.contains("sealed to the authority") && said.contains(thumbprint), "{said}");
+}
+
+#[test]
+fn the_content_key_lies_nowhere_in_the_clear_not_even_in_what_was_temporary_or_printed() {
+    let mut desk = super::desk();
+    let authority = SealingKey::generate();
+    desk.put("authority.pub.pem", AuthorityKey::new(authority.public()).to_text().unwrap().as_bytes());
+    configure(&desk, "authority-key = \"authority.pub.pem\"");
+    fs::create_dir(desk.path("tmp")).unwrap();
+    desk.set("TMPDIR", desk.path("tmp").to_str().unwrap());
+    let output = desk.run(RELEASE);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let sealed = SealedContentKey::read(&desk.path("r1/content-key.sealed")).unwrap();
+    let facts = PackageFacts::read(&desk.path("r1/package")).unwrap();
+    let content_key = sealed.open(&authority, &facts).unwrap();
+    let key = content_key.0.expose();
+    let holds =
+        |bytes: &[u8], key: &[u8]| bytes.windows(key.len()).any(|window| window.eq_ignore_ascii_case(key));
+    let mut written = files(&desk.path(""));
+    assert!(written.len() > 20 && written.contains_key("r1/package/package.img"), "{}", written.len());
+    written.insert("what it printed".into(), [output.stdout, output.stderr].concat());
+    for (name, bytes) in written {
+        assert!(!holds(&bytes, key) && !holds(&bytes, hex(key).as_bytes()), "{name} holds the content key");
+    }
+    assert_eq!(fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
+    // It is the key: the payloads open with it.
+    content_key.write(&desk.path("content.key")).unwrap();
+    desk.good(&format!("{VERIFY} --content-key content.key"));
 }
 
 #[test]

@@ -51,6 +51,14 @@ fn a_sealed_key_opens_for_its_authority_and_its_package_and_holds_no_key_in_the_
     assert_eq!(opened.0.expose(), sealed.content_key.0.expose());
     let holds = |secret: &[u8]| sealed.bytes.windows(secret.len()).any(|window| window == secret);
     assert!(!holds(sealed.content_key.0.expose()));
+    let again = sealed.open(&sealed.bytes, &sealed.facts).unwrap();
+    assert_eq!(again.0.expose(), opened.0.expose(), "it opens once only");
+    let shown = format!("{opened:?} {:?}", SealedContentKey::decode_exact(&sealed.bytes));
+    assert!(
+        !shown.contains(&hex(&opened.0.expose()[..4]))
+            && !shown.contains(&format!("{:?}", opened.0.expose())),
+        "{shown}"
+    );
     let to = AuthorityKey::new(sealed.key.public());
     assert_ne!(sealed.content_key.seal(&to, &sealed.facts).unwrap().encode(), sealed.bytes);
 }
