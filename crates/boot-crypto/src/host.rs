@@ -7,7 +7,11 @@ pub use crate::hpke::{ENCAPSULATED_KEY_BYTES, SealingKey, seal_to};
 pub use crate::memo::remembering;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
 use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};
-use p256::pkcs8::{DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use pkcs8::der::SecretDocument;
+use pkcs8::der::pem::{PemLabel as _, decode_label};
+use pkcs8::{
+    DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfoRef, LineEnding,
+};
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::traits::PublicKeyParts as _;
 use std::string::String;
@@ -21,6 +25,8 @@ pub enum SigningKeyError {
     NotAScalar,
     /// The text is no PKCS#8 P-256 private key in PEM.
     NotP256Pem,
+    /// An encrypted key does not open.
+    Passphrase,
     /// The text is no P-256 public key in PEM.
     NotP256PublicPem,
     /// The text is no PKCS#8 RSA private key in PEM.
@@ -37,6 +43,9 @@ impl fmt::Display for SigningKeyError {
         match self {
             Self::NotAScalar => f.write_str("the bytes are no P-256 private key"),
             Self::NotP256Pem => f.write_str("the text is no P-256 private key in PKCS#8 PEM"),
+            Self::Passphrase => f.write_str(
+                "no P-256 private key comes out with this passphrase: it is another one, or the file was altered",
+            ),
             Self::NotP256PublicPem => {
                 f.write_str("the text is no P-256 public key in PEM (`-----BEGIN PUBLIC KEY-----`)")
             }
@@ -84,6 +93,30 @@ impl Es256Key {
     /// Writes the key as PKCS#8 PEM; wiped when dropped.
     pub fn to_pem(&self) -> Zeroizing<String> {
         self.0.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key has an encoding")
+    }
+
+    /// Tells whether a key lies encrypted in a text: PKCS#8 (RFC 5958, section 3) in PEM.
+    pub fn is_encrypted(pem: &str) -> bool {
+        decode_label(pem.as_bytes()) == Ok(EncryptedPrivateKeyInfoRef::PEM_LABEL)
+    }
+
+    /// Reads a key from encrypted PKCS#8 PEM, as `openssl pkcs8 -topk8` writes it: PBES2 (RFC 8018) with scrypt or PBKDF2.
+    ///
+    /// # Errors
+    /// Text that is none, and a passphrase that does not open it.
+    pub fn from_encrypted_pem(pem: &str, passphrase: &str) -> Result<Self, SigningKeyError> {
+        let (label, document) = SecretDocument::from_pem(pem).map_err(|_| SigningKeyError::NotP256Pem)?;
+        let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
+        let sealed = sealed.ok().filter(|_| label == EncryptedPrivateKeyInfoRef::PEM_LABEL);
+        let opened = sealed.ok_or(SigningKeyError::NotP256Pem)?.decrypt(passphrase);
+        let opened = opened.map_err(|_| SigningKeyError::Passphrase)?;
+        let key = p256::ecdsa::SigningKey::from_pkcs8_der(opened.as_bytes());
+        key.map(Self).map_err(|_| SigningKeyError::Passphrase)
+    }
+
+    /// Writes the key as encrypted PKCS#8 PEM: PBES2 with scrypt (N = 2^14, r = 8, p = 1) and AES-256-CBC.
+    pub fn to_encrypted_pem(&self, passphrase: &str) -> Zeroizing<String> {
+        self.0.to_pkcs8_encrypted_pem(passphrase, LineEnding::LF).expect("a P-256 key has an encoding")
     }
 
     /// Returns x followed by y.
@@ -203,6 +236,44 @@ mod tests {
         let pem = Es256Key::generate().to_pem();
         for text in ["", "key", &pem[1..], &pem[..100], &pem.replacen('M', "N", 1)] {
             assert_eq!(Es256Key::from_pem(text).err(), Some(SigningKeyError::NotP256Pem), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_opens_with_its_passphrase_only() {
+        let key = Es256Key::generate();
+        let pem = key.to_encrypted_pem("a passphrase");
+        assert!(Es256Key::is_encrypted(&pem) && !Es256Key::is_encrypted(&key.to_pem()));
+        assert_eq!(Es256Key::from_encrypted_pem(&pem, "a passphrase").unwrap().public(), key.public());
+        for other in ["", "a passphras", "a passphrase ", "A passphrase"] {
+            let refused = Es256Key::from_encrypted_pem(&pem, other).err();
+            assert_eq!(refused, Some(SigningKeyError::Passphrase), "{other:?}");
+        }
+        assert_eq!(Es256Key::from_pem(&pem).err(), Some(SigningKeyError::NotP256Pem));
+        assert_ne!(*key.to_encrypted_pem("a passphrase"), *pem, "two files share a salt");
+        let scalar = key.0.to_bytes();
+        let (_, document) = SecretDocument::from_pem(&pem).unwrap();
+        assert!(!document.as_bytes().windows(8).any(|window| window == &scalar[..8]));
+    }
+
+    #[test]
+    fn an_encrypted_key_that_was_altered_or_is_none_is_refused() {
+        let key = Es256Key::generate();
+        let pem = key.to_encrypted_pem("a passphrase");
+        for text in ["", "key", &key.to_pem(), &pem[1..], &pem[..100], &pem.replace("ENCRYPTED ", "")] {
+            let refused = Es256Key::from_encrypted_pem(text, "a passphrase").err();
+            assert_eq!(refused, Some(SigningKeyError::NotP256Pem), "{text}");
+        }
+        let (_, document) = SecretDocument::from_pem(&pem).unwrap();
+        let whole = document.as_bytes().len();
+        // The salt, the start of the ciphertext, its middle, and its last block.
+        for at in [40, whole - 140, whole - 80, whole - 20, whole - 1] {
+            let mut altered = document.as_bytes().to_vec();
+            altered[at] ^= 0x10;
+            let altered = SecretDocument::try_from(altered.as_slice()).unwrap();
+            let altered = altered.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF).unwrap();
+            let refused = Es256Key::from_encrypted_pem(&altered, "a passphrase").err();
+            assert_eq!(refused, Some(SigningKeyError::Passphrase), "byte {at}");
         }
     }
 

@@ -110,6 +110,13 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::NoSigner { .. } | E::RoleMissing { .. } => {
             "Take keys that hold all roles: `kiln owner` makes them."
         }
+        E::KeyFile { error: boot_crypto::host::SigningKeyError::Passphrase, .. } => {
+            "Give the passphrase that the file was made with: KILN_PASSPHRASE, or on the terminal."
+        }
+        E::Passphrase { fault, .. } => fault.cure(),
+        E::KeyInFile { .. } => {
+            "Make the owner's keys on a token (`kiln owner FOLDER --pkcs11 URI`), or leave `profile` out of kiln.toml for what is no product."
+        }
         E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
         E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
         E::ReleaseFile { .. } => {

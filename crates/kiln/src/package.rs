@@ -6,8 +6,8 @@ use boot_crypto::host::random;
 use clap::Args;
 use memory_map::qemu_virt::BOARD;
 use release::{
-    Compression, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, hex, inside, read_secret,
-    read_stage,
+    Compression, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, ReleaseProfile, hex, inside,
+    read_secret, read_stage,
 };
 use sealed_image::Version;
 use serde_json::json;
@@ -76,7 +76,7 @@ impl Package {
                 "Choose a file for --content-key outside of that folder.",
             ));
         }
-        let owner = OwnerKeys::read(&self.owner)?.owner(BOARD)?;
+        let owner = OwnerKeys::read(&self.owner, ReleaseProfile::Development)?.owner(BOARD)?;
         let identity = Identity {
             board: BOARD.into(),
             version: self.release_version,

@@ -1,6 +1,6 @@
 //! Why a release could not be made.
 
-use crate::{SealedKeyFault, TokenFault};
+use crate::{PassphraseFault, SealedKeyFault, TokenFault};
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
@@ -326,6 +326,20 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         error: SigningKeyError,
+    },
+    /// There is no passphrase for key files.
+    #[error("{}: {fault}", path.display())]
+    Passphrase {
+        /// The file, or the folder of those that are to be.
+        path: PathBuf,
+        /// Why.
+        fault: PassphraseFault,
+    },
+    /// A key lies in a file, and the release is for production.
+    #[error("{}: the production profile takes keys on a token only, and this is none", path.display())]
+    KeyInFile {
+        /// The file.
+        path: PathBuf,
     },
     /// A file holds no certificate.
     #[error("{} holds no certificate in PEM", path.display())]

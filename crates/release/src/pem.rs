@@ -1,18 +1,32 @@
 //! Keys and certificates as PEM files.
 
-use crate::{Error, files};
+use crate::{Error, Passphrase, files};
 use boot_crypto::host::Es256Key;
 use pem_rfc7468::LineEnding;
 use std::path::Path;
 
 const CERTIFICATE: &str = "CERTIFICATE";
 
-/// Reads a P-256 private key (PKCS#8).
+/// Reads a P-256 private key (PKCS#8). Where it is encrypted, the passphrase comes from the environment or the terminal.
 ///
 /// # Errors
-/// A file that cannot be read or holds no such key.
+/// A file that cannot be read or holds no such key, and [`Error::Passphrase`].
 pub fn read_key(path: &Path) -> Result<Es256Key, Error> {
-    Es256Key::from_pem(&files::read_text(path)?).map_err(|error| Error::KeyFile { path: path.into(), error })
+    key_in(&files::read_text(path)?, path, &mut None)
+}
+
+/// Reads a private key from the text of its file. The passphrase is asked for once for all files of a folder.
+pub(crate) fn key_in(text: &str, path: &Path, asked: &mut Option<Passphrase>) -> Result<Es256Key, Error> {
+    let key = if Es256Key::is_encrypted(text) {
+        let passphrase = match asked {
+            Some(passphrase) => passphrase,
+            None => asked.insert(Passphrase::of(path)?),
+        };
+        Es256Key::from_encrypted_pem(text, passphrase.expose())
+    } else {
+        Es256Key::from_pem(text)
+    };
+    key.map_err(|error| Error::KeyFile { path: path.into(), error })
 }
 
 /// Reads the one certificate of a file, as DER.

@@ -408,6 +408,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_token_says_of_a_pin_is_told_apart() {
+        use cryptoki::context::Function;
+        for (said, fault) in [
+            (RvError::PinIncorrect, TokenFault::PinWrong),
+            (RvError::PinLenRange, TokenFault::PinWrong),
+            (RvError::PinLocked, TokenFault::PinLocked),
+        ] {
+            assert_eq!(TokenFault::from(Pkcs11Error::Pkcs11(said, Function::Login)), fault);
+        }
+        let other = TokenFault::from(Pkcs11Error::Pkcs11(RvError::DeviceRemoved, Function::Login));
+        assert!(matches!(other, TokenFault::Other(_)), "{other}");
+    }
+
+    #[test]
     fn a_module_that_is_not_there_is_named() {
         let uri = TokenUri::parse("pkcs11:token=owner;object=boot?module-path=/nowhere/module.so").unwrap();
         let error = TokenKey::open(&uri).unwrap_err();

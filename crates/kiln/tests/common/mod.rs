@@ -7,6 +7,9 @@ use std::fs;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
+/// What the keys of the owners in files are encrypted with.
+pub(crate) const PASSPHRASE: &str = "a passphrase of a test";
+
 /// A folder in which the command runs, with firmware in it.
 pub(crate) struct Desk {
     folder: TempDir,
@@ -15,7 +18,8 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        let desk = Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let environment = vec![("KILN_PASSPHRASE".into(), PASSPHRASE.into())];
+        let desk = Self { folder: tempfile::tempdir().unwrap(), environment };
         desk.put("stage0.bin", b"stage0 of a test");
         desk.put("stage1.elf", &elf(&[1; 5000]));
         desk.put("stage2.elf", &elf(&[2; 5000]));
@@ -57,6 +61,7 @@ impl Desk {
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
             .env_remove("KILN_PIN")
+            .env_remove("KILN_PASSPHRASE")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null())
             .output()

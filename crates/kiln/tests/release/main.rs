@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fit;
+mod keys;
 mod product;
 mod recipe;
 mod sealed;

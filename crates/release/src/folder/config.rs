@@ -5,7 +5,7 @@
 //! read, and nothing else: no name in it becomes a name in the release folder. A key that nobody knows is refused, so
 //! that a slip of the pen in `rollback-index` does not silently release without one.
 
-use crate::{Error, FitFacts, FitSource, OsPlaces, files};
+use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, files};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, MAX_CMDLINE, Version};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -24,6 +24,9 @@ pub struct ReleaseConfig {
     pub version: Version,
     /// Counts up when older releases must not boot any more; fuses count to 64.
     pub rollback_index: u32,
+    /// What it is for, which decides where its keys may lie.
+    #[serde(default)]
+    pub profile: ReleaseProfile,
     /// Whose release it is.
     pub owner: OwnerConfig,
     /// Kiln's own stages.
