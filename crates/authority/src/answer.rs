@@ -143,13 +143,14 @@ impl Authority {
         for _ in 0..TRIES {
             let mut tx = self.ledger.storage().read().await.map_err(storage)?;
             self.name(context, &mut *tx, &asked.install).await?;
-            let (install, session) = match csr::judge(&mut *tx, &asked).await.map_err(storage)?? {
+            let judgement = csr::judge(&mut *tx, &asked).await.map_err(storage)??;
+            drop(tx);
+            let (install, session) = match judgement {
                 csr::Judgement::Stored(stored) => return self.settled(stored.receipt).await,
                 csr::Judgement::New { install, session } => (install, session),
             };
             let verified = csr::verify(untrusted, &install, &session)?;
-            let delegation = self.delegation_of(&mut *tx, &install.lot).await?;
-            drop(tx);
+            let delegation = self.delegation_of(&install.lot).await?;
             let name = identity::common_name(&install.chip_id);
             let purpose = Use::Device { serial: install.serial.clone() };
             let certificate = self
@@ -192,8 +193,8 @@ impl Authority {
             let mut tx = self.ledger.storage().read().await.map_err(storage)?;
             self.name(context, &mut *tx, &asked.install).await?;
             let judged = closing::judge(&mut *tx, &asked).await.map_err(storage)??;
-            let delegation = self.delegation_of(&mut *tx, &judged.install.lot).await?;
             drop(tx);
+            let delegation = self.delegation_of(&judged.install.lot).await?;
             let parsed = self.parsed(&judged.install.lot).await?;
             closing::verify(untrusted, &judged, &parsed)?;
             if let Some(release) = judged.install.release {
@@ -234,8 +235,13 @@ impl Authority {
         Ok(())
     }
 
-    async fn delegation_of(&self, tx: &mut dyn Transaction, lot: &str) -> Result<DelegationRow, Refusal> {
+    /// Finds who delegated for a lot.
+    ///
+    /// Nobody who waits for the writer, or for a transaction, holds one that reads: there are few of those, and the writer
+    /// needs one itself to let the anchor follow.
+    async fn delegation_of(&self, lot: &str) -> Result<DelegationRow, Refusal> {
         let root = self.parsed(lot).await?.terms.fuses.root_digest;
+        let mut tx = self.ledger.storage().read().await.map_err(storage)?;
         let delegation = tx.delegation(&root).await.map_err(storage)?;
         delegation
             .ok_or_else(|| Refusal::new(FailCode::StorageFailed, format!("lot {lot} has no delegation")))

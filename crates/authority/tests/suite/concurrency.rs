@@ -129,3 +129,31 @@ async fn a_hundred_dies_closing_at_once_are_each_closed_once() {
         rig.authority.ledger().audit(&Filter { lot: Some(LOT.into()), ..Filter::default() }).await.unwrap();
     assert_eq!(rows.iter().filter(|row| row.event == "closed").count(), 100);
 }
+
+/// There are fewer readers of the database than this, and the authority knows no lot by heart after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_devices_than_readers_at_once_after_a_restart_wait_for_nobody_who_waits_for_them() {
+    const DEVICES: usize = 24;
+    let rig = Rig::new(DEVICES as u32).await;
+    let mut asked = Vec::new();
+    for _ in 0..DEVICES {
+        let (die, nonce) = (rig.factory.die().unwrap(), random());
+        let ticket = rig.ticket(&die.request(nonce).unwrap()).await.unwrap();
+        let install = die.open(nonce, &ticket).unwrap().install;
+        asked.push((die.csr(nonce, &ticket).unwrap(), rig.proof(&die, &install)));
+    }
+    let rig = Arc::new(rig.restart().await);
+    let receipts = together(asked.iter().cloned().map(|(csr, _)| {
+        let rig = rig.clone();
+        async move { rig.authority.receipt(&rig.station, &csr).await }
+    }));
+    assert!(receipts.await.iter().all(Result::is_ok));
+
+    let rig = Arc::new(Arc::into_inner(rig).unwrap().restart().await);
+    let certificates = together(asked.into_iter().map(|(_, proof)| {
+        let rig = rig.clone();
+        async move { rig.authority.release(&rig.station, &proof).await }
+    }));
+    assert!(certificates.await.iter().all(Result::is_ok));
+    assert_eq!(rig.counts().await, (DEVICES as u32, DEVICES as u32));
+}
