@@ -16,6 +16,8 @@ use crate::register::Register;
 const SLACK: u64 = 5_000;
 /// How many different basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
 const NEAR: [usize; 2] = [24, 8];
+/// How many instructions one fault skips at most.
+const MOST: u8 = 4;
 
 /// A bad image, alone or beside a good one, and what to watch while a stage looks at it.
 pub struct Scene<'a> {
@@ -61,6 +63,9 @@ pub struct Share {
     pub skipped: usize,
     /// Whether it is skipped both the first and the last time that it runs there, or one of the two times.
     pub both_ends: bool,
+    /// Whether of what no scene but a costly one executes each instruction has faults the last time alone that it runs, and is skipped
+    /// without those that follow it.
+    pub brief: bool,
     /// At how many places a scene is decided at most.
     pub places: usize,
     /// Of the flipped bits, one in so many: outside the loops the first and the last time that an instruction runs in each
@@ -178,7 +183,8 @@ struct Good {
 struct Point {
     event: u64,
     into: u64,
-    skip: bool,
+    /// How many instructions are skipped at most.
+    skip: u8,
     invert: bool,
     /// Of the flipped bits, one in so many.
     bits: u64,
@@ -393,7 +399,7 @@ impl Scene<'_> {
             }
             let length = *lengths.entry(*block).or_insert_with(|| self.program.block(*block));
             for into in 0..length {
-                let point = Point { event, into, skip: true, invert: true, bits: share.bits, looped };
+                let point = Point { event, into, skip: MOST, invert: true, bits: share.bits, looped };
                 let new = || Occurrences { first: point, last: point, count: 0, any: point };
                 let known = executed.entry(block + 4 * into).or_insert_with(new);
                 known.last = point;
@@ -417,7 +423,7 @@ impl Scene<'_> {
             .map(|(event, into)| Point {
                 event,
                 into,
-                skip: true,
+                skip: MOST,
                 invert: true,
                 bits: share.bits_near,
                 looped: false,
@@ -428,14 +434,18 @@ impl Scene<'_> {
             let mut random = Random(share.seed ^ address);
             let Some(before) = owners.iter().position(|owner| *owner == number) else { continue };
             let turn = (before + random.next() as usize) % owners.len();
-            let mut ends = [known.first, known.last];
+            let (skipped, invert) = (turn < share.skipped, turn < share.inverted);
             let chosen = random.next() as usize % 2;
-            for (end, point) in ends.iter_mut().enumerate() {
-                point.invert = turn < share.inverted;
-                point.skip = turn < share.skipped && (share.both_ends || end == chosen || known.count == 1);
-            }
-            let ends = ends.into_iter().take(known.count as usize);
-            points.extend(ends.filter(|point| !near.contains(&point.event)));
+            let ends: Vec<Point> = if self.costly && share.brief {
+                vec![Point { skip: u8::from(skipped), invert, ..known.last }]
+            } else {
+                let ends = [known.first, known.last].into_iter().take(known.count as usize).enumerate();
+                let skip = |end| {
+                    if skipped && (share.both_ends || end == chosen || known.count == 1) { MOST } else { 0 }
+                };
+                ends.map(|(end, point)| Point { skip: skip(end), invert, ..point }).collect()
+            };
+            points.extend(ends.into_iter().filter(|point| !near.contains(&point.event)));
         }
         points.sort_unstable_by_key(|point| (point.event, point.into));
         points.dedup_by_key(|point| (point.event, point.into));
@@ -459,7 +469,7 @@ impl Scene<'_> {
             let mut random = Random(share.seed ^ (point.event << 8 | point.into));
             let pc = reference.trace[(point.event - reference.first) as usize] + 4 * point.into;
             let wanted = |fault: &Fault| match fault {
-                Fault::Skip(_) => point.skip,
+                Fault::Skip(count) => *count <= point.skip,
                 Fault::Invert => point.invert,
                 Fault::Opcode(_) | Fault::Register(..) => random.one_in(point.bits),
             };
