@@ -297,7 +297,9 @@ impl<'a> Reader<'a> {
             let length = rest.iter().position(|byte| *byte == 0)?;
             std::str::from_utf8(rest.get(..length)?).ok()
         });
-        let plain = |name: &&str| !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
+        // The characters of the Devicetree Specification 0.4, section 2.2.4.1: other readers refuse all others.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b",._+?#-".contains(&byte);
+        let plain = |name: &&str| !name.is_empty() && name.bytes().all(plain);
         let name = name.filter(plain).ok_or(malformed(start, "a property has no name that can be read"))?;
         Ok(Property { name, name_end: offset + name.len() + 1, value, place: start..self.at })
     }
