@@ -45,6 +45,9 @@ pub struct Entry {
 ///
 /// # Errors
 /// The code of the refusal: of the fuses, or [`FailCode::NoBootableSlot`].
+///
+/// What its frame and those below it hold of keys is dead once it returns, for the caller to wipe.
+#[inline(never)]
 pub fn boot(
     otp: &impl Otp,
     flash: &mut impl Storage,
@@ -56,9 +59,6 @@ pub fn boot(
 ) -> Result<Entry, FailCode> {
     let mut timeline = Timeline::new(record, Stage::Stage0, reset_at);
     timeline.step(Step::Entry, clock.now());
-    timeline.record.counter_hz = clock.hz();
-    let board = timeline.record.board.iter_mut().zip(BOARD.as_bytes());
-    board.for_each(|(to, from)| *to = *from);
 
     if cfg!(feature = "control-one-look") {
         let only = look(otp, flash, memory, clock, &mut timeline, refused, None)?;
@@ -95,6 +95,10 @@ fn look(
     refused: &mut Refused,
     before: Option<(&[u8], &[u8], &mut u64)>,
 ) -> Result<boot_select::Stage, FailCode> {
+    timeline.record.counter_hz = clock.hz();
+    timeline.record.board = [0; _];
+    let board = timeline.record.board.iter_mut().zip(BOARD.as_bytes());
+    board.for_each(|(to, from)| *to = *from);
     timeline.record.lifecycle = Fuses::read_lifecycle(otp).map_or(0, Lifecycle::codeword);
     timeline.record.fallback_code = 0;
     let fuses = Fuses::read(otp);

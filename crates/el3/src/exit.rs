@@ -34,7 +34,7 @@ kiln_clear_registers:
 #[inline(always)]
 pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
     // SAFETY: the code runs from ROM, uses no stack once it clears it, and never returns; the caller vouches
-    // for `entry`.
+    // for `entry`. `stop` takes no arguments and never returns: what it may push goes to the cleared stack, which is RAM still.
     unsafe {
         asm!(
             "2: stp xzr, xzr, [x9]
@@ -45,6 +45,10 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             add x9, x9, #64
             cmp x9, x10
             b.lo 2b
+            cmp x9, x12
+            mov x9, x13
+            mov x10, x12
+            b.ne 2b
             dsb sy
             msr sctlr_el3, x11
             isb
@@ -52,13 +56,9 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             ic iallu
             dsb sy
             isb
-            cmp x9, x12
-            mov x9, x13
-            mov x10, x12
-            b.ne 2b
-            mvn x8, x8
             cmp x8, x14
             b.ne {stop}
+            mvn x8, x8
             b kiln_clear_registers",
             in("x0") boot_info,
             // No address while RAM is cleared: a fault in the register of a store must not clear where the stage is entered.
@@ -69,7 +69,7 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             // The same once more: a loop that a fault ended early is run again.
             in("x12") STAGE0_RAM.end(),
             in("x13") STAGE0_RAM.base,
-            in("x14") confirmed,
+            in("x14") !confirmed,
             stop = sym stop,
             options(noreturn),
         )
