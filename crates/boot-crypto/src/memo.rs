@@ -27,10 +27,16 @@ thread_local! {
 /// Runs `work`, during which this thread computes nothing on the curve twice, private keys included, which it keeps until
 /// then. For tests.
 pub fn remembering<T>(work: impl FnOnce() -> T) -> T {
+    /// Forgets, however `work` ends.
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            MEMO.set(None);
+        }
+    }
     MEMO.set(Some(Memo::default()));
-    let outcome = work();
-    MEMO.set(None);
-    outcome
+    let _forget = Forget;
+    work()
 }
 
 /// Looks up in one part of the memo what follows from `inputs`, or computes it.

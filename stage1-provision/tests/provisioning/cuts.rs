@@ -277,7 +277,7 @@ fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
                     continue;
                 }
                 tries = 0;
-                let scan = Some(&scan).filter(|_| (number + seen.len()).is_multiple_of(128));
+                let scan = Some(&scan).filter(|_| (37 * number + seen.len()).is_multiple_of(128));
                 match judge(&mut left.device, run, number, scan) {
                     Ok(power_ons) => done.most_power_ons = done.most_power_ons.max(power_ons),
                     Err(why) => done
