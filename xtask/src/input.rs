@@ -107,6 +107,9 @@ impl Named {
     fn from_fit(source: &FitSource) -> Result<Self> {
         let system = source.verify().map_err(|error| anyhow!("{}", kiln::Failure::from(error)))?;
         let FitSystem { configuration, kernel, device_tree, ramdisk, .. } = system;
+        if let Some(warning) = source.warning(&configuration) {
+            eprintln!("  note {warning}");
+        }
         let part = |image: fit::Image| Part {
             bytes: image.data,
             origin: format!("{}#{configuration} ({})", source.file.display(), image.name),

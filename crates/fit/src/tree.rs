@@ -27,6 +27,9 @@ const MAX_SIZE: usize = 256 << 20;
 const MAX_DEPTH: usize = 8;
 /// How many nodes there may be.
 const MAX_NODES: usize = 4096;
+/// Most properties of a node, and most bytes of a property's name: so that no tree takes long to read.
+const MAX_PROPERTIES: usize = 64;
+const MAX_NAME: usize = 64;
 /// How long a path may be, in bytes: U-Boot takes 200 with its end.
 const MAX_PATH: usize = 190;
 
@@ -145,6 +148,9 @@ impl<'a> Tree<'a> {
                     if !node.children.is_empty() {
                         return Err(malformed(start, "there is a property behind a node"));
                     }
+                    if node.properties.len() == MAX_PROPERTIES {
+                        return Err(malformed(start, "a node has more properties than one of a FIT has"));
+                    }
                     if node.property(property.name).is_some() {
                         return Err(Error::Twice { what: format!("{} in {}", property.name, node.path) });
                     }
@@ -237,16 +243,17 @@ fn path(parent: Option<&Node<'_>>, name: &str, offset: usize) -> Result<String, 
     let Some(parent) = parent else {
         return if name.is_empty() { Ok("/".into()) } else { Err(malformed(offset, "the root has a name")) };
     };
-    let path = format!("{}/{name}", parent.path.trim_end_matches('/'));
-    if name.contains('@') {
-        return Err(Error::UnitAddress { node: path });
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b",._+-".contains(&byte);
+    // First, since an error says the name.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b",._+-@".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(malformed(offset, "a node has a name that no node may have"));
     }
+    let path = format!("{}/{name}", parent.path.trim_end_matches('/'));
     if path.len() > MAX_PATH {
         return Err(malformed(offset, "a node has a name that is too long"));
+    }
+    if name.contains('@') {
+        return Err(Error::UnitAddress { node: path });
     }
     Ok(path)
 }
@@ -294,7 +301,7 @@ impl<'a> Reader<'a> {
         self.align()?;
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
         let name = strings.get(offset..).and_then(|rest| {
-            let length = rest.iter().position(|byte| *byte == 0)?;
+            let length = rest.iter().take(MAX_NAME + 1).position(|byte| *byte == 0)?;
             std::str::from_utf8(rest.get(..length)?).ok()
         });
         // The characters of the Devicetree Specification 0.4, section 2.2.4.1: other readers refuse all others.
@@ -302,5 +309,53 @@ impl<'a> Reader<'a> {
         let plain = |name: &&str| !name.is_empty() && name.bytes().all(plain);
         let name = name.filter(plain).ok_or(malformed(start, "a property has no name that can be read"))?;
         Ok(Property { name, name_end: offset + name.len() + 1, value, place: start..self.at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree whose root has so many properties with names of this length, and one node of this name.
+    fn tree(properties: usize, length: usize, node: &str) -> Vec<u8> {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        let mut strings = Vec::new();
+        let mut structure = words(&[BEGIN_NODE, 0]);
+        for number in 0..properties {
+            structure.extend(words(&[PROP, 0, u32::try_from(strings.len()).unwrap()]));
+            strings.extend(format!("{number:0length$}\0").into_bytes());
+        }
+        structure.extend(words(&[BEGIN_NODE]));
+        structure.extend(node.bytes());
+        structure.resize((structure.len() + 1).next_multiple_of(4), 0);
+        structure.extend(words(&[END_NODE, END_NODE, END]));
+        let (structure_size, strings_size) = (structure.len(), strings.len());
+        let strings_at = STRUCTURE + structure_size;
+        let all = strings_at + strings_size;
+        let header = [all, STRUCTURE, strings_at, RESERVATIONS, 17, 16, 0, strings_size, structure_size];
+        let mut tree = words(&[MAGIC]);
+        header.into_iter().for_each(|field| tree.extend(words(&[u32::try_from(field).unwrap()])));
+        tree.resize(STRUCTURE, 0);
+        tree.extend(structure);
+        tree.extend(strings);
+        tree
+    }
+
+    #[test]
+    fn a_tree_that_takes_long_to_read_is_refused() {
+        assert!(Tree::parse(&tree(MAX_PROPERTIES, MAX_NAME, "node")).is_ok());
+        for (properties, length) in [(MAX_PROPERTIES + 1, 8), (1, MAX_NAME + 1)] {
+            let refused = Tree::parse(&tree(properties, length, "node")).err();
+            assert!(matches!(refused, Some(Error::Malformed { .. })), "{properties}, {length}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn no_error_says_a_name_that_a_terminal_obeys() {
+        assert!(matches!(Tree::parse(&tree(0, 0, "node@1")).err(), Some(Error::UnitAddress { .. })));
+        for name in ["\x1b[2J@1", "node@\x07", "node@1\n"] {
+            let refused = Tree::parse(&tree(0, 0, name)).err();
+            assert!(matches!(refused, Some(Error::Malformed { .. })), "{name:?}: {refused:?}");
+        }
     }
 }

@@ -72,11 +72,8 @@ impl Release {
 
 /// Says what was taken from a FIT. Which configuration is its default one is not signed, so that comes with a warning.
 fn said(fit: &FitSource, facts: &FitFacts) -> Vec<(&'static str, Value)> {
-    if fit.configuration.is_none() {
-        eprintln!(
-            "The configuration {} is the FIT's default one, which its signature does not cover: --fit-config names one.",
-            facts.configuration
-        );
+    if let Some(warning) = fit.warning(&facts.configuration) {
+        eprintln!("note: {warning}");
     }
     let taken: Vec<_> =
         facts.payloads.iter().map(|(kind, node)| format!("{} ({node})", kind.kind().name())).collect();

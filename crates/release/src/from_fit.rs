@@ -47,6 +47,15 @@ impl FitSource {
             .map_err(|error| Error::Fit { path: self.file.clone(), error })
     }
 
+    /// Says what to mind about the configuration that was taken: which one is the default, no signature covers.
+    pub fn warning(&self, configuration: &str) -> Option<String> {
+        self.configuration.is_none().then(|| {
+            format!(
+                "the configuration {configuration} is the FIT's default one, which its signature does not cover: --fit-config names one"
+            )
+        })
+    }
+
     /// Verifies the FIT and puts its parts in the place of the files of a configuration.
     pub(crate) fn replace(&self, config: &mut ReleaseConfig) -> Result<FitFacts, Error> {
         let System { configuration, description, signature, algorithm, kernel, device_tree, ramdisk } =
