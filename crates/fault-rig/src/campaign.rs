@@ -63,8 +63,7 @@ pub struct Share {
     pub skipped: usize,
     /// Whether it is skipped both the first and the last time that it runs there, or one of the two times.
     pub both_ends: bool,
-    /// Whether of what no scene but a costly one executes each instruction has faults the last time alone that it runs, and is skipped
-    /// without those that follow it.
+    /// Whether costly scenes have faults where they are decided alone: then what no other executes has none elsewhere.
     pub brief: bool,
     /// At how many places a scene is decided at most.
     pub places: usize,
@@ -205,7 +204,7 @@ struct Occurrences {
 /// # Panics
 /// If a run without a fault does what it must not.
 pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
-    let known = on_two_threads(scenes, |_, scene| scene.reference(Some(scene.learn()), scene.good_boot()));
+    let known = on_two_threads(scenes, |scene| scene.reference(Some(scene.learn()), scene.good_boot()));
     let mut owners = Owners::new();
     for (number, (scene, known)) in scenes.iter().zip(&known).enumerate() {
         for address in scene.executed(known, share, false).into_keys() {
@@ -217,12 +216,18 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
             owners.retain(|number| !scenes[*number].costly);
         }
     }
-    let tallies = on_two_threads(scenes, |number, scene| {
-        let known = &known[number];
-        let mut tally = scene.inject_all(known, &scene.points(known, share, &owners, number), share);
-        if number < share.looped_scenes {
+    // What takes longest first, and each in two parts, so that both threads have work to the end.
+    let mut parts: Vec<(usize, usize)> =
+        (0..scenes.len()).flat_map(|number| [(number, 0), (number, 1)]).collect();
+    parts.sort_by_key(|(number, _)| !scenes[*number].costly);
+    let tallies = on_two_threads(&parts, |(number, part)| {
+        let (scene, known) = (&scenes[*number], &known[*number]);
+        let half = |points: Vec<Point>| points.into_iter().skip(*part).step_by(2).collect::<Vec<_>>();
+        let mut tally = scene.inject_all(known, &half(scene.points(known, share, &owners, *number)), share);
+        if *number < share.looped_scenes {
             let computing = scene.reference(None, known.good.clone());
-            tally.add(scene.inject_all(&computing, &scene.points_in_loops(&computing, share), share));
+            let points = half(scene.points_in_loops(&computing, share));
+            tally.add(scene.inject_all(&computing, &points, share));
         }
         tally
     });
@@ -234,15 +239,15 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
 /// The scenes that execute an instruction and have faults there, by its address.
 type Owners = HashMap<u64, Vec<usize>>;
 
-/// Does the work for every scene, and returns the results in the order of the scenes.
-fn on_two_threads<T: Send>(scenes: &[Scene<'_>], work: impl Fn(usize, &Scene<'_>) -> T + Sync) -> Vec<T> {
-    let queue = Mutex::new(scenes.iter().enumerate());
+/// Does every piece of work, and returns the results in their order.
+fn on_two_threads<J: Sync, T: Send>(jobs: &[J], work: impl Fn(&J) -> T + Sync) -> Vec<T> {
+    let queue = Mutex::new(jobs.iter().enumerate());
     let done = Mutex::new(BTreeMap::new());
     let take = || {
         loop {
             let next = queue.lock().expect("no thread panicked").next();
-            let Some((number, scene)) = next else { return };
-            let result = work(number, scene);
+            let Some((number, job)) = next else { return };
+            let result = work(job);
             done.lock().expect("no thread panicked").insert(number, result);
         }
     };
@@ -429,23 +434,21 @@ impl Scene<'_> {
                 looped: false,
             })
             .collect();
-        for (address, known) in self.executed(reference, share, false) {
+        let elsewhere = (!self.costly || !share.brief).then(|| self.executed(reference, share, false));
+        for (address, known) in elsewhere.into_iter().flatten() {
             let owners = &owners[&address];
             let mut random = Random(share.seed ^ address);
             let Some(before) = owners.iter().position(|owner| *owner == number) else { continue };
             let turn = (before + random.next() as usize) % owners.len();
             let (skipped, invert) = (turn < share.skipped, turn < share.inverted);
             let chosen = random.next() as usize % 2;
-            let ends: Vec<Point> = if self.costly && share.brief {
-                vec![Point { skip: u8::from(skipped), invert, ..known.last }]
-            } else {
-                let ends = [known.first, known.last].into_iter().take(known.count as usize).enumerate();
-                let skip = |end| {
-                    if skipped && (share.both_ends || end == chosen || known.count == 1) { MOST } else { 0 }
-                };
-                ends.map(|(end, point)| Point { skip: skip(end), invert, ..point }).collect()
+            let ends = [known.first, known.last].into_iter().take(known.count as usize).enumerate();
+            let skip = |end| {
+                let here = share.both_ends || end == chosen || known.count == 1;
+                if skipped && here { MOST } else { 0 }
             };
-            points.extend(ends.into_iter().filter(|point| !near.contains(&point.event)));
+            let ends = ends.map(|(end, point)| Point { skip: skip(end), invert, ..point });
+            points.extend(ends.filter(|point| !near.contains(&point.event)));
         }
         points.sort_unstable_by_key(|point| (point.event, point.into));
         points.dedup_by_key(|point| (point.event, point.into));

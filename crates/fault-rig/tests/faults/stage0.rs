@@ -163,7 +163,11 @@ impl Stage0 {
         if left.secrets != good.secrets && taken() {
             return Some(format!("{executed} with other secrets or evidence"));
         }
-        let key = bad.keys.in_registers(machine).or_else(|| bad.keys.lies_in(machine, STAGE0_RAM));
+        let behind = SecretPage::SIZE as u64;
+        let rest = Region::new(HANDOFF_SECRETS.base + behind, HANDOFF_SECRETS.size - behind);
+        let places = [STAGE0_RAM, BOOT_INFO, rest];
+        let in_memory = || places.into_iter().find_map(|place| bad.keys.lies_in(machine, place));
+        let key = bad.keys.in_registers(machine).or_else(in_memory);
         key.map(|key| format!("{executed} with the {key}"))
     }
 
