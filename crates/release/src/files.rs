@@ -49,21 +49,27 @@ pub(crate) fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> Result<(), Err
     write().map_err(|error| Error::Write { path: path.into(), error })
 }
 
-/// Writes a file that must not be there yet.
+/// Writes a file that must not be there yet. One that cannot be written whole is removed again.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Error> {
-    let write = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        if readers == Readers::Owner {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let mut file = options.open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|error| Error::Write { path: path.into(), error })
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if readers == Readers::Owner {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let made = options.open(path).and_then(|file| fill(file, path, bytes));
+    made.map_err(|error| Error::Write { path: path.into(), error })
+}
+
+/// Writes a new file's bytes, or removes it: half of a file would be taken for one, and stand in the way of the next try.
+fn fill(mut file: File, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 /// Tells whether a file would lie in a folder that need not be there yet.
@@ -82,4 +88,22 @@ pub fn inside(file: &Path, folder: &Path) -> bool {
 /// Makes a folder and those above it; one that is there already is fine.
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|error| Error::Write { path: path.into(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_whole_is_removed_and_one_that_was_there_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, b"half").unwrap();
+        // Opened for reading, so that writing fails.
+        fill(File::open(&path).unwrap(), &path, b"whole").unwrap_err();
+        assert!(!path.exists());
+        write_new(&path, b"whole", Readers::Owner).unwrap();
+        write_new(&path, b"again", Readers::Owner).unwrap_err();
+        assert_eq!(read(&path).unwrap(), b"whole");
+    }
 }
