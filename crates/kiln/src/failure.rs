@@ -100,6 +100,9 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it), or a file with --content-key."
         }
         E::ContentKeyOpen { .. } => "Leave --content-key out, or `authority-key` in kiln.toml.",
+        E::ContentKeyInProduction { .. } => {
+            "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
+        }
         E::SealedKey { fault, .. } => fault.cure(),
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",

@@ -187,6 +187,12 @@ pub enum Error {
         /// Where it was to be written.
         path: PathBuf,
     },
+    /// The content key would lie open, and the release is for production.
+    #[error("the content key would be written to {} in the clear, which the production profile never does: it is for the authority alone", path.display())]
+    ContentKeyInProduction {
+        /// Where it was to be written.
+        path: PathBuf,
+    },
     /// A sealed content key cannot be used.
     #[error("{}: {fault}", path.display())]
     SealedKey {

@@ -8,6 +8,18 @@ use std::fs;
 use std::process::Command;
 
 const RELEASE: &str = "release --content-key content.key --out r1";
+const SEALED: &str = "release --out r1";
+
+/// Makes a product of what is released, with an authority that gets the content key, and returns the configuration.
+fn production(desk: &Desk) -> String {
+    if !desk.path("authority.pub.pem").exists() {
+        desk.good("authority init");
+        desk.good("authority key export authority.pub.pem");
+    }
+    let config = format!("profile = \"production\"\nauthority-key = \"authority.pub.pem\"\n{CONFIG}");
+    desk.put("kiln.toml", config.as_bytes());
+    config
+}
 
 /// Asserts that a command fails for this reason, says what to do, shows no secret, and leaves no release.
 #[track_caller]
@@ -67,44 +79,45 @@ fn without_a_passphrase_no_owner_is_made_in_files() {
 
 #[test]
 fn production_refuses_every_key_in_a_file_and_takes_those_on_a_token() {
-    let production = format!("profile = \"production\"\n{CONFIG}");
     let desk = super::desk();
-    desk.put("kiln.toml", production.as_bytes());
+    let production = production(&desk);
     assert_refused(
         &desk,
-        RELEASE,
+        SEALED,
         "keys/owner-root.key.pem: the production profile takes keys on a token only",
     );
     desk.put("kiln.toml", production.replace("\"production\"", "\"prodction\"").as_bytes());
-    assert_refused(&desk, RELEASE, "did you mean `production`?");
+    assert_refused(&desk, SEALED, "did you mean `production`?");
 
     let desk = token::desk();
     desk.good(&token::owner());
-    desk.put("kiln.toml", production.as_bytes());
+    self::production(&desk);
     // Three are on the token, one is in a file.
     desk.good("owner files");
     let uri = fs::read(desk.path("keys/owner-os.key.uri")).unwrap();
     fs::remove_file(desk.path("keys/owner-os.key.uri")).unwrap();
     fs::copy(desk.path("files/owner-os.key.pem"), desk.path("keys/owner-os.key.pem")).unwrap();
-    assert_refused(
-        &desk,
-        RELEASE,
-        "keys/owner-os.key.pem: the production profile takes keys on a token only",
-    );
+    assert_refused(&desk, SEALED, "keys/owner-os.key.pem: the production profile takes keys on a token only");
     desk.put("keys/owner-os.key.uri", &uri);
     fs::remove_file(desk.path("keys/owner-os.key.pem")).unwrap();
-    desk.good(RELEASE);
+    // The one key that is not the owner's goes to the authority alone, whether or not there is one to seal it to.
+    assert_refused(&desk, RELEASE, "in the clear, which the production profile never does");
+    desk.put("kiln.toml", format!("profile = \"production\"\n{CONFIG}").as_bytes());
+    assert_refused(&desk, RELEASE, "in the clear, which the production profile never does");
+    self::production(&desk);
+    desk.good(SEALED);
+    assert!(desk.path("r1/content-key.sealed").exists());
 }
 
 #[test]
 fn a_published_test_key_is_refused_on_a_token_too() {
     let desk = token::desk();
     desk.good(&token::owner());
-    desk.put("kiln.toml", format!("profile = \"production\"\n{CONFIG}").as_bytes());
+    production(&desk);
     desk.put("test.pem", test_keys::es256(test_keys::OS).to_pem().as_bytes());
     let import = ["--import", "test.pem", "--token", "an owner", "--label", "test", "--id", "02"];
     token::softhsm(&desk, &[&import[..], &["--pin", token::PIN]].concat());
     let uri = fs::read_to_string(desk.path("keys/owner-os.key.uri")).unwrap();
     desk.put("keys/owner-os.key.uri", uri.replace("object=os", "object=test").as_bytes());
-    assert_refused(&desk, RELEASE, "is a published test value");
+    assert_refused(&desk, SEALED, "is a published test value");
 }

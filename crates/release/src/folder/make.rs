@@ -11,7 +11,7 @@ use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, SEALED_KEY, dsse, signed
 use crate::files::{self, Readers};
 use crate::{
     AuthorityKey, Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts,
-    PackageRelease, hex, inspect_slot, read_secret, read_stage,
+    PackageRelease, ReleaseProfile, hex, inspect_slot, read_secret, read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -59,6 +59,9 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     let ReleasePlaces { folder, content_key: key_file, previous } = *places;
     refuse_existing(folder)?;
     let authority = match (&config.authority_key, key_file) {
+        (_, Some(file)) if config.profile == ReleaseProfile::Production => {
+            return Err(Error::ContentKeyInProduction { path: file.into() });
+        }
         (Some(authority), None) => Some(AuthorityKey::read(authority)?),
         (None, Some(file)) => {
             refuse_existing(file)?;
