@@ -149,7 +149,7 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
             "Plug the token in, and look at its label: `pkcs11-tool --list-token-slots` shows it."
         }
         F::Missing(_) => "Leave one of them plugged in, or give each a label of its own.",
-        F::PinMissing => "Set KILN_PIN, or run this on a terminal.",
+        F::PinMissing => "Set KILN_PIN, which is not set or empty, or run this on a terminal.",
         F::PinWrong => "Give the user's PIN of this token; a few wrong ones lock it.",
         F::PinLocked => "Have the token's security officer set a new PIN.",
         F::Key(0) => "Take the token that `kiln owner` made the keys on.",

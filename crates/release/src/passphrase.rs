@@ -43,7 +43,7 @@ impl PassphraseFault {
     /// Returns what a person does next.
     pub fn cure(self) -> &'static str {
         match self {
-            Self::Missing => "Set KILN_PASSPHRASE, or run this on a terminal.",
+            Self::Missing => "Set KILN_PASSPHRASE, which is not set or empty, or run this on a terminal.",
             Self::Empty => {
                 "Choose a passphrase that nobody guesses: whoever has the files can try as many as they like."
             }
@@ -93,8 +93,10 @@ impl Passphrase {
     }
 }
 
+/// Returns what the environment has. An empty one counts as none: build servers make that of a secret which they do not have.
 fn given() -> Option<Zeroizing<String>> {
-    std::env::var(PASSPHRASE_VARIABLE).ok().map(Zeroizing::new)
+    let given = std::env::var(PASSPHRASE_VARIABLE).ok().map(Zeroizing::new);
+    given.filter(|given| !given.is_empty())
 }
 
 fn ask(place: &Path, question: &str) -> Result<Zeroizing<String>, Error> {

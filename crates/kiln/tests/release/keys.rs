@@ -50,10 +50,10 @@ fn keys_in_files_are_encrypted_and_open_with_their_passphrase_only() {
 
     desk.unset("KILN_PASSPHRASE");
     assert_refused(&desk, RELEASE, "keys/owner-root.key.pem: no passphrase was given");
-    for wrong in ["another", ""] {
-        desk.set("KILN_PASSPHRASE", wrong);
-        assert_refused(&desk, RELEASE, "it is another one, or the file was altered");
-    }
+    desk.set("KILN_PASSPHRASE", "");
+    assert_refused(&desk, RELEASE, "keys/owner-root.key.pem: no passphrase was given");
+    desk.set("KILN_PASSPHRASE", "another");
+    assert_refused(&desk, RELEASE, "it is another one, or the file was altered");
     desk.set("KILN_PASSPHRASE", PASSPHRASE);
     let path = desk.path("keys/owner-boot.key.pem");
     let good = fs::read_to_string(&path).unwrap();
@@ -71,7 +71,7 @@ fn keys_in_files_are_encrypted_and_open_with_their_passphrase_only() {
 fn without_a_passphrase_no_owner_is_made_in_files() {
     let mut desk = product::desk();
     desk.set("KILN_PASSPHRASE", "");
-    assert_refused(&desk, "owner keys", "the passphrase is empty");
+    assert_refused(&desk, "owner keys", "no passphrase was given");
     desk.unset("KILN_PASSPHRASE");
     assert_refused(&desk, "owner keys", "no passphrase was given");
     assert!(!desk.path("keys").exists());

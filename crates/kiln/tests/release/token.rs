@@ -88,8 +88,6 @@ fn whatever_is_wrong_with_a_token_is_named_and_nothing_is_released() {
     desk.good(&owner());
     desk.set("KILN_PIN", "another pin");
     assert_refused(&desk, RELEASE, "the PIN is wrong");
-    desk.set("KILN_PIN", "");
-    assert_refused(&desk, RELEASE, "the PIN is wrong");
     desk.set("KILN_PIN", PIN);
 
     let uri = desk.path("keys/owner-os.key.uri");
@@ -126,6 +124,9 @@ fn without_a_pin_and_a_terminal_nobody_is_asked() {
     let mut desk = desk();
     desk.good(&owner());
     desk.unset("KILN_PIN");
+    assert_refused(&desk, RELEASE, "no PIN was given");
+    // What a build server makes of a secret that it does not have is not tried on the token, which would lock in the end.
+    desk.set("KILN_PIN", "");
     assert_refused(&desk, RELEASE, "no PIN was given");
 }
 
