@@ -10,7 +10,7 @@ use fail_code::FailCode;
 use hal::{Clock, Coherency, Cores, DmaDevices};
 use lifecycle::Lifecycle;
 use memory_map::Region;
-use memory_map::qemu_virt::{BOARD, BOOT_LOG, DTB_ROOM, OS_LOAD, OS_SLOT_A, OS_SLOT_B};
+use memory_map::qemu_virt::{BOARD, BOOT_LOG, DTB_ROOM, OS_SLOT_A, OS_SLOT_B};
 use sealed_image::{Kind, Root};
 use store::{Slot, Slots};
 use zeroize::{Zeroize, Zeroizing};
@@ -170,15 +170,6 @@ pub struct Launch {
     pub confirmed: u64,
     /// Address of the device tree.
     pub device_tree: u64,
-}
-
-impl Launch {
-    /// Returns the address of the kernel's entry; `None` if the two looks found two.
-    pub fn entry(&self) -> Option<u64> {
-        let found = OS_LOAD.contains(self.kernel, 4) && self.kernel == self.confirmed;
-        // The second look names what is entered.
-        found.then(|| core::hint::black_box(self.confirmed))
-    }
 }
 
 /// The OS slots that were refused, in the order in which they are tried: what was wrong with which object, if with one.

@@ -229,7 +229,7 @@ extern "C" fn handle(frame: &mut Frame, vector: u64) {
         }
         Reply::PowerDown(start) => {
             cores::wait();
-            enter(core, start)
+            enter(core, start, start.entry)
         }
         Reply::SystemOff => monitor.system_off(),
         Reply::SystemReset => monitor.system_reset(),
@@ -322,7 +322,7 @@ extern "C" fn wait_until_on(core: usize) -> ! {
     cores::shut_out();
     loop {
         if let Some(start) = MONITOR.get().and_then(|monitor| monitor.start_of(core)) {
-            enter(core, start);
+            enter(core, start, start.entry);
         }
         cores::wait();
     }
@@ -330,7 +330,11 @@ extern "C" fn wait_until_on(core: usize) -> ! {
 
 /// Enters the normal world at EL2 with interrupts masked, its MMU off and x0 = `start.argument`; every other
 /// register is zero, and so is this core's stack at EL3. Calls from there on go to the policy that [`install`] named.
-pub fn enter(core: usize, start: Start) -> ! {
+///
+/// `confirmed` is the entry as it was found once more: where the two differ, which they do after a fault alone, it stops instead. They
+/// are compared last, when nothing is left but to clear registers.
+#[inline(always)]
+pub fn enter(core: usize, start: Start, confirmed: u64) -> ! {
     /// EL2 with its own stack pointer; debug, SError, IRQ and FIQ masked.
     const SPSR_EL2H_MASKED: u64 = 0x3C9;
     /// RES1 bits of `SCTLR_EL2`: MMU and caches off, little-endian.
@@ -346,7 +350,7 @@ pub fn enter(core: usize, start: Start) -> ! {
     SCR_EL3.set(SCR_EL3.get() | (0b11 << 4));
     HCR_EL2.write(HCR_EL2::RW::EL1IsAarch64);
     // SAFETY: the registers set up a state that the normal world may have; the stack pointer returns to the top
-    // of this core's stack, of which nothing is live since the code never returns.
+    // of this core's stack, of which nothing is live since the code never returns. `stop` takes no arguments and never returns.
     unsafe {
         asm!(
             "msr cptr_el3, xzr
@@ -360,7 +364,10 @@ pub fn enter(core: usize, start: Start) -> ! {
             msr spsr_el3, x1
             isb",
             wipe_stack!(),
-            "adr x8, 9f
+            "mrs x5, elr_el3
+            cmp x5, x6
+            b.ne {stop}
+            adr x8, 9f
             b kiln_clear_registers
             9: mov x8, xzr
             eret
@@ -371,7 +378,9 @@ pub fn enter(core: usize, start: Start) -> ! {
             in("x2") SCTLR_EL2_OFF,
             in("x4") MPIDR_EL1.get(),
             in("x5") start.entry,
+            in("x6") confirmed,
             in("x8") core,
+            stop = sym crate::exit::stop,
             options(noreturn),
         )
     }

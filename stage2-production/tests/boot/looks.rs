@@ -1,8 +1,7 @@
 //! The second look at what the first one has found to be right.
 
-use memory_map::qemu_virt::{KERNEL_LOAD, OS_LOAD};
+use memory_map::qemu_virt::KERNEL_LOAD;
 use sealed_image::{Kind, Role, Root};
-use stage2_production::boot::Launch;
 use stage2_production::load::{LoadError, Loaded, Trust};
 
 use crate::device::Device;
@@ -51,15 +50,4 @@ fn it_looks_at_the_kernel_in_memory() {
     memory[(KERNEL_LOAD - WINDOW.base) as usize + 56] ^= 1;
     let error = loaded.confirm(&trust(), &mut memory, WINDOW).unwrap_err();
     assert!(matches!(error, LoadError::Kernel(_)), "{error:?}");
-}
-
-#[test]
-fn only_a_kernel_that_both_looks_have_found_is_entered() {
-    let launch = |kernel, confirmed| Launch { kernel, confirmed, device_tree: 0 }.entry();
-    assert_eq!(launch(KERNEL_LOAD, KERNEL_LOAD), Some(KERNEL_LOAD));
-    assert_eq!(launch(KERNEL_LOAD, KERNEL_LOAD + 4), None);
-    assert_eq!(launch(KERNEL_LOAD + 4, KERNEL_LOAD), None);
-    for outside in [0, OS_LOAD.base - 4, OS_LOAD.end()] {
-        assert_eq!(launch(outside, outside), None, "{outside:#x}");
-    }
 }
