@@ -43,10 +43,10 @@ pub struct Entry {
 /// of fuses, flash and memory are the same in both. `reset_at` is the counter at reset. `record` is filled with what is known so far, for
 /// the report of a refusal, and `refused` with the codes of the slots that were refused.
 ///
-/// # Errors
-/// The code of the refusal: of the fuses, or [`FailCode::NoBootableSlot`].
-///
 /// What its frame and those below it hold of keys is dead once it returns, for the caller to wipe.
+///
+/// # Errors
+/// The code of the refusal: of the fuses, [`FailCode::LooksDiffer`], or [`FailCode::NoBootableSlot`].
 #[inline(never)]
 pub fn boot(
     otp: &impl Otp,
@@ -114,7 +114,7 @@ fn look(
         timeline.restart(clock.now());
         match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
-                // Nothing is written, nor wiped, behind the comparison of what was.
+                // The secrets on the stack are wiped before the comparison: at a wrong address that would alter the stage.
                 let told = info(fuses, selection, timeline.record, &stage.record).write(memory.boot_info)
                     & secret_page(otp, flash, fuses, &stage.record.measurement)?.write(memory.secrets);
                 if !told {
