@@ -111,7 +111,7 @@ fn a_fit_of_debians_linux_becomes_a_release_and_a_closed_device_that_boots_it() 
         fs::write(path(file), elf(stage)).unwrap();
     }
     fs::write(path("kiln.toml"), CONFIG.replace("CMDLINE", CMDLINE)).unwrap();
-    let owner = OwnerKeys::read_or_found(&path("keys")).unwrap().owner(BOARD).unwrap();
+    let owner = OwnerKeys::read_or_found(&path("keys"), BOARD).unwrap().owner().unwrap();
     kiln(
         folder.path(),
         "release --config kiln.toml --out r1 --content-key r1.key \

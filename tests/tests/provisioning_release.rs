@@ -47,6 +47,7 @@ product = "token"
 board = "qemu-virt"
 version = "1.0.0"
 rollback-index = 1
+profile = "production"
 authority-key = "authority.pub.pem"
 [owner]
 keys = "owner"
@@ -104,13 +105,25 @@ impl Drop for Service {
 }
 
 #[test]
-fn a_release_that_a_token_signed_and_whose_key_only_the_authority_has_makes_a_closed_device() {
+fn a_release_that_delegated_keys_on_a_token_signed_and_whose_content_key_only_the_authority_has_makes_a_closed_device()
+ {
     let desk = Desk::new();
-    desk.kiln(&format!("owner owner --pkcs11 pkcs11:token=owner?module-path={MODULE}"));
+    let token = format!("pkcs11:token=owner?module-path={MODULE}");
+    // The root is on the same token, and still nobody needs it to release: the folder that does knows no way to it.
+    desk.kiln(&format!("keys create root --role root --pkcs11 {token}"));
+    desk.kiln(&format!("keys create owner --role boot --role provision --pkcs11 {token}"));
+    desk.kiln(&format!("keys create owner --role os --algorithm ps256-3072 --pkcs11 {token}"));
+    fs::copy(desk.path("root/owner-root.pub.pem"), desk.path("owner/owner-root.pub.pem")).unwrap();
+    for role in ["boot", "provision", "os"] {
+        desk.kiln(&format!(
+            "keys delegate root --role {role} --key owner/owner-{role}.pub.pem --out owner/owner-{role}.delegation \
+             --from-version 1.0.0 --to-version 1.0.9"
+        ));
+    }
     let authority = desk.kiln("authority init");
     let key = authority["signing_key"].as_str().unwrap();
     desk.kiln(&format!(
-        "authority delegation sign --root-key owner/owner-root.key.uri --key {key} --board qemu-virt --out d.json"
+        "authority delegation sign --root-key root/owner-root.key.uri --key {key} --board qemu-virt --out d.json"
     ));
     desk.kiln("authority delegation add d.json --board qemu-virt");
     desk.kiln("authority key export authority.pub.pem");

@@ -227,6 +227,7 @@ pub(crate) fn check(signing: &Arc<Es256Key>, delegation: &DelegationRow, board: 
         content_type: factory_proto::content_type(factory_proto::Message::Receipt),
         role: Role::Authority,
         board,
+        version: None,
         roots: &[Root { digest: delegation.root_digest, revoked: false }],
         refuse_test_keys: true,
     };

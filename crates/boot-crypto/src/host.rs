@@ -1,19 +1,21 @@
 //! Signing, sealing to public keys, and random bytes for hosts. Firmware never signs with these keys and links none of this.
 
+mod ps256;
+
 use crate::Digest;
 use core::fmt;
 
 pub use crate::hpke::{ENCAPSULATED_KEY_BYTES, SealingKey, seal_to};
 pub use crate::memo::remembering;
-use p256::ecdsa::signature::hazmat::{PrehashSigner as _, RandomizedPrehashSigner as _};
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};
 use pkcs8::der::SecretDocument;
 use pkcs8::der::pem::{PemLabel as _, decode_label};
 use pkcs8::{
-    DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfoRef, LineEnding,
+    DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
+    EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKeyInfoRef,
 };
-use rsa::pkcs8::DecodePrivateKey as _;
-use rsa::traits::PublicKeyParts as _;
+pub use ps256::{Ps256Key, ps256_public_from_pem, ps256_public_pem};
 use std::string::String;
 use std::vec::Vec;
 use zeroize::Zeroizing;
@@ -27,10 +29,14 @@ pub enum SigningKeyError {
     NotP256Pem,
     /// An encrypted key does not open.
     Passphrase,
+    /// An encrypted key opens, and is of another kind.
+    OtherKind,
     /// The text is no P-256 public key in PEM.
     NotP256PublicPem,
     /// The text is no PKCS#8 RSA private key in PEM.
     NotRsaPem,
+    /// The text is no RSA public key in PEM.
+    NotRsaPublicPem,
     /// The modulus has another length than 3072 or 4096 bits, or the public exponent is not 65537.
     RsaParameters {
         /// Bits of the modulus.
@@ -44,12 +50,16 @@ impl fmt::Display for SigningKeyError {
             Self::NotAScalar => f.write_str("the bytes are no P-256 private key"),
             Self::NotP256Pem => f.write_str("the text is no P-256 private key in PKCS#8 PEM"),
             Self::Passphrase => f.write_str(
-                "no P-256 private key comes out with this passphrase: it is another one, or the file was altered",
+                "no private key comes out with this passphrase: it is another one, or the file was altered",
             ),
+            Self::OtherKind => f.write_str("the key in the file is none of the kind that is wanted here"),
             Self::NotP256PublicPem => {
                 f.write_str("the text is no P-256 public key in PEM (`-----BEGIN PUBLIC KEY-----`)")
             }
             Self::NotRsaPem => f.write_str("the text is no RSA private key in PKCS#8 PEM"),
+            Self::NotRsaPublicPem => {
+                f.write_str("the text is no RSA public key in PEM (`-----BEGIN PUBLIC KEY-----`)")
+            }
             Self::RsaParameters { modulus_bits } => write!(
                 f,
                 "RSA keys have 3072 or 4096 bits and the public exponent 65537; this one has {modulus_bits} bits"
@@ -59,6 +69,33 @@ impl fmt::Display for SigningKeyError {
 }
 
 impl core::error::Error for SigningKeyError {}
+
+/// Tells whether a key lies encrypted in a text: PKCS#8 (RFC 5958, section 3) in PEM.
+pub fn is_encrypted(pem: &str) -> bool {
+    decode_label(pem.as_bytes()) == Ok(EncryptedPrivateKeyInfoRef::PEM_LABEL)
+}
+
+/// Decrypts a private key: PKCS#8 in DER, wiped when dropped.
+fn decrypt(pem: &str, passphrase: &str) -> Result<SecretDocument, SigningKeyError> {
+    let (label, document) = SecretDocument::from_pem(pem).map_err(|_| SigningKeyError::NotP256Pem)?;
+    let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
+    let sealed = sealed.ok().filter(|_| label == EncryptedPrivateKeyInfoRef::PEM_LABEL);
+    let opened = sealed.ok_or(SigningKeyError::NotP256Pem)?.decrypt(passphrase);
+    let opened = opened.ok().filter(|opened| PrivateKeyInfoRef::try_from(opened.as_bytes()).is_ok());
+    // What a wrong passphrase leaves may have the padding of AES-CBC by chance, and is no PKCS#8 then.
+    opened.ok_or(SigningKeyError::Passphrase)
+}
+
+/// Elliptic curve keys (RFC 5480, 2.1.1) and RSA keys (RFC 8017, A.1), as PKCS#8 names them.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// Says why no key of the wanted kind comes out of what was decrypted.
+fn refusal(opened: &SecretDocument, wanted: ObjectIdentifier) -> SigningKeyError {
+    let kind = PrivateKeyInfoRef::try_from(opened.as_bytes()).ok().map(|key| key.algorithm.oid);
+    let other = kind.is_some_and(|kind| kind != wanted && [EC, RSA].contains(&kind));
+    if other { SigningKeyError::OtherKind } else { SigningKeyError::Passphrase }
+}
 
 /// An ES256 private key in memory.
 pub struct Es256Key(p256::ecdsa::SigningKey);
@@ -95,23 +132,14 @@ impl Es256Key {
         self.0.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key has an encoding")
     }
 
-    /// Tells whether a key lies encrypted in a text: PKCS#8 (RFC 5958, section 3) in PEM.
-    pub fn is_encrypted(pem: &str) -> bool {
-        decode_label(pem.as_bytes()) == Ok(EncryptedPrivateKeyInfoRef::PEM_LABEL)
-    }
-
     /// Reads a key from encrypted PKCS#8 PEM, as `openssl pkcs8 -topk8` writes it: PBES2 (RFC 8018) with scrypt or PBKDF2.
     ///
     /// # Errors
     /// Text that is none, and a passphrase that does not open it.
     pub fn from_encrypted_pem(pem: &str, passphrase: &str) -> Result<Self, SigningKeyError> {
-        let (label, document) = SecretDocument::from_pem(pem).map_err(|_| SigningKeyError::NotP256Pem)?;
-        let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
-        let sealed = sealed.ok().filter(|_| label == EncryptedPrivateKeyInfoRef::PEM_LABEL);
-        let opened = sealed.ok_or(SigningKeyError::NotP256Pem)?.decrypt(passphrase);
-        let opened = opened.map_err(|_| SigningKeyError::Passphrase)?;
+        let opened = decrypt(pem, passphrase)?;
         let key = p256::ecdsa::SigningKey::from_pkcs8_der(opened.as_bytes());
-        key.map(Self).map_err(|_| SigningKeyError::Passphrase)
+        key.map(Self).map_err(|_| refusal(&opened, EC))
     }
 
     /// Writes the key as encrypted PKCS#8 PEM: PBES2 with scrypt (N = 2^14, r = 8, p = 1) and AES-256-CBC.
@@ -174,41 +202,6 @@ pub fn es256_signature_from_der(der: &[u8]) -> Option<[u8; 64]> {
     Some(p256::ecdsa::Signature::from_der(der).ok()?.to_bytes().into())
 }
 
-/// A PS256 private key in memory, for tests and development: RUSTSEC-2023-0071 concerns private-key
-/// operations of this library over a network, so a product signs in a hardware module.
-pub struct Ps256Key(rsa::pss::SigningKey<sha2::Sha256>, Vec<u8>);
-
-impl Ps256Key {
-    /// Reads a key from PKCS#8 PEM.
-    ///
-    /// # Errors
-    /// Text that is no such key, and keys that verifiers refuse.
-    pub fn from_pem(pem: &str) -> Result<Self, SigningKeyError> {
-        let key = rsa::RsaPrivateKey::from_pkcs8_pem(pem).map_err(|_| SigningKeyError::NotRsaPem)?;
-        let modulus_bits = key.n().bits();
-        if !matches!(modulus_bits, 3072 | 4096) || *key.e() != rsa::BoxedUint::from(65537_u64) {
-            return Err(SigningKeyError::RsaParameters { modulus_bits });
-        }
-        let modulus = key.n().to_be_bytes().to_vec();
-        Ok(Self(rsa::pss::SigningKey::new(key), modulus))
-    }
-
-    /// Returns the modulus, big-endian.
-    pub fn modulus(&self) -> &[u8] {
-        &self.1
-    }
-
-    /// Signs a digest with a fresh random salt of 32 bytes.
-    pub fn sign(&self, digest: &Digest) -> Vec<u8> {
-        let mut random = getrandom::rand_core::UnwrapErr(getrandom::SysRng);
-        let signature = self
-            .0
-            .sign_prehash_with_rng(&mut random, digest)
-            .expect("a 32-byte digest can always be signed under a key of 3072 bits or more");
-        rsa::signature::SignatureEncoding::to_vec(&signature)
-    }
-}
-
 /// Returns `N` bytes from the operating system's generator.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -243,7 +236,7 @@ mod tests {
     fn an_encrypted_key_opens_with_its_passphrase_only() {
         let key = Es256Key::generate();
         let pem = key.to_encrypted_pem("a passphrase");
-        assert!(Es256Key::is_encrypted(&pem) && !Es256Key::is_encrypted(&key.to_pem()));
+        assert!(is_encrypted(&pem) && !is_encrypted(&key.to_pem()));
         assert_eq!(Es256Key::from_encrypted_pem(&pem, "a passphrase").unwrap().public(), key.public());
         for other in ["", "a passphras", "a passphrase ", "A passphrase"] {
             let refused = Es256Key::from_encrypted_pem(&pem, other).err();

@@ -34,6 +34,7 @@ impl Trust<'_> {
             content_type: content_type(message),
             role: Role::Authority,
             board: self.board,
+            version: None,
             roots: self.roots,
             refuse_test_keys: self.refuse_test_keys,
         };

@@ -111,14 +111,19 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::OtherRoot { .. } => "Take the token and the folder of one owner: another token has the same name.",
         E::OtherProduct { .. } => "Give --previous the release of this product that came before.",
         E::NoSigner { .. } | E::RoleMissing { .. } => {
-            "Take keys that hold all roles: `kiln owner` makes them."
+            "Take keys that hold all roles: `kiln keys create` makes them."
         }
+        E::NotDelegated { .. } => {
+            "Have the root delegate that too (`kiln keys delegate`), or release what it covers."
+        }
+        E::Delegation { fault, .. } => delegation_cure(fault),
+        E::Revocations { .. } => "Take the list of revoked keys, and the root's public key, from the owner.",
         E::KeyFile { error: boot_crypto::host::SigningKeyError::Passphrase, .. } => {
             "Give the passphrase that the file was made with: KILN_PASSPHRASE, or on the terminal."
         }
         E::Passphrase { fault, .. } => fault.cure(),
         E::KeyInFile { .. } => {
-            "Make the owner's keys on a token (`kiln owner FOLDER --pkcs11 URI`), or leave `profile` out of kiln.toml for what is no product."
+            "Make the owner's keys on a token (`kiln keys create FOLDER --pkcs11 URI`), or leave `profile` out of kiln.toml for what is no product."
         }
         E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
         E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
@@ -138,6 +143,26 @@ fn cure(error: &release::Error) -> Option<&'static str> {
     })
 }
 
+fn delegation_cure(fault: &release::DelegationFault) -> &'static str {
+    use release::DelegationFault as F;
+    match fault {
+        F::Limits(_) => "Choose other limits, or another key: docs/release.md says what each role signs.",
+        F::Missing => {
+            "Have the root delegate, where it is: kiln keys delegate FOLDER --role ROLE --key owner-ROLE.pub.pem --out owner-ROLE.delegation; put what it writes next to the key."
+        }
+        F::Untrusted(_) => {
+            "Take owner-root.pub.pem and the delegation from the same owner, as `kiln keys delegate` wrote it."
+        }
+        F::Role { .. } => "Put each delegation next to the key of its role.",
+        F::Key { .. } => {
+            "Have the root delegate to the key that is there, or take the key, and the token, that it means."
+        }
+        F::Revoked(_) => {
+            "Make another key (`kiln keys create --role ROLE`), and have the root delegate to that."
+        }
+    }
+}
+
 fn token_cure(fault: &release::TokenFault) -> &'static str {
     use release::TokenFault as F;
     match fault {
@@ -152,10 +177,10 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
         F::PinMissing => "Set KILN_PIN, which is not set or empty, or run this on a terminal.",
         F::PinWrong => "Give the user's PIN of this token; a few wrong ones lock it.",
         F::PinLocked => "Have the token's security officer set a new PIN.",
-        F::Key(0) => "Take the token that `kiln owner` made the keys on.",
+        F::Key(0) => "Take the token that `kiln keys create` made the keys on.",
         F::Key(_) => "Remove the keys of the same name that are not the owner's.",
         F::KeyThere => "Take another token: each holds one owner, and keys are never written over.",
-        F::Curve => "Make the keys with `kiln owner`: they are P-256.",
+        F::Kind => "Make the keys with `kiln keys create`.",
         F::Signature | F::Other(_) => "Try the token with its vendor's tools.",
     }
 }

@@ -1,7 +1,7 @@
 //! What the command `kiln` does, as a library: the developer's tool shares parts of it.
 //!
 //! ```text
-//!  owner           keys of a demonstration owner                    ─┐
+//!  keys            an owner's keys: create, delegate, list, revoke   ─┐
 //!  release         all that a kiln.toml names ──▶ release folder     ├ release engineer
 //!  package         firmware and system ──▶ encrypted package         │
 //!  verify          what a device would make of either               ─┘
@@ -25,8 +25,8 @@ mod fabricate;
 mod failure;
 mod fit_args;
 mod inspect;
+mod keys;
 mod output;
-mod owner;
 mod package;
 mod release_folder;
 mod verify;
@@ -49,7 +49,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Owner(owner::Owner),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Release(release_folder::Release),
     Package(Box<package::Package>),
     Verify(verify::Verify),
@@ -72,7 +73,7 @@ impl Cli {
                 Ok(all) => return if all { ExitCode::SUCCESS } else { ExitCode::FAILURE },
                 Err(error) => (false, Err(error.into())),
             },
-            Command::Owner(command) => (command.json, command.run()),
+            Command::Keys(command) => (command.json(), command.run()),
             Command::Release(command) => (command.json, command.run()),
             Command::Package(command) => (command.json, command.run()),
             Command::Verify(command) => (command.json, command.run()),

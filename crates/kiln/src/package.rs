@@ -76,7 +76,7 @@ impl Package {
                 "Choose a file for --content-key outside of that folder.",
             ));
         }
-        let owner = OwnerKeys::read(&self.owner, ReleaseProfile::Development)?.owner(BOARD)?;
+        let owner = OwnerKeys::read(&self.owner, ReleaseProfile::Development)?.owner()?;
         let identity = Identity {
             board: BOARD.into(),
             version: self.release_version,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Makes an owner, a package and a blank device.
 fn prepare(desk: &Desk) {
-    desk.good("owner keys");
+    desk.good("keys create keys");
     desk.good(&format!("{PACKAGE} --content-key content.key package"));
     desk.good(FABRICATE);
 }
@@ -24,7 +24,7 @@ const PREPROVISION: &str = "preprovision --package package device";
 #[test]
 fn a_die_goes_from_blank_to_secured() {
     let desk = Desk::new();
-    let owner = desk.good_json("owner keys");
+    let owner = desk.good_json("keys create keys");
     let package = desk.good_json(&format!("{PACKAGE} --content-key content.key package"));
     assert_eq!(package["package_id"].as_str().unwrap().len(), 64);
     let verified = desk.good_json("verify package --content-key content.key");
@@ -101,7 +101,7 @@ fn a_written_flash_is_refused_with_its_file_and_place() {
 fn nothing_is_ever_written_over() {
     let desk = Desk::new();
     prepare(&desk);
-    for line in ["owner keys", FABRICATE, &format!("{PACKAGE} --content-key other.key package")] {
+    for line in ["keys create keys", FABRICATE, &format!("{PACKAGE} --content-key other.key package")] {
         let said = desk.bad(line);
         assert!(said.contains("Nothing is ever written over"), "{line}: {said}");
     }
@@ -112,7 +112,7 @@ fn nothing_is_ever_written_over() {
 #[test]
 fn the_content_key_does_not_go_to_the_factory() {
     let desk = Desk::new();
-    desk.good("owner keys");
+    desk.good("keys create keys");
     for key in ["package/content.key", "./package/../package/k", "package/a/b"] {
         let said = desk.bad(&format!("{PACKAGE} --content-key {key} package"));
         assert!(said.contains("would lie in the package's folder"), "{key}: {said}");
@@ -150,7 +150,7 @@ fn mistakes_are_named_with_what_mends_them() {
     for (line, words) in [
         (format!("{stage1} --content-key x p"), "text: "),
         (PACKAGE.replace("Image", "missing") + " --content-key x p", "cannot read missing"),
-        (PACKAGE.replace("keys", "nobody") + " --content-key x p", "owner-root.key.pem"),
+        (PACKAGE.replace("keys", "nobody") + " --content-key x p", "owner-root.pub.pem"),
         (PACKAGE.replace("index 2", "index 65") + " --content-key x p", "at most 64"),
         ("verify device".into(), "release.json"),
         ("verify package --content-key text".into(), "text holds no key of 64 hex digits"),

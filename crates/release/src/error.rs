@@ -1,6 +1,6 @@
 //! Why a release could not be made.
 
-use crate::{PassphraseFault, SealedKeyFault, TokenFault};
+use crate::{Beyond, DelegationFault, Limits, PassphraseFault, SealedKeyFault, TokenFault};
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
@@ -32,6 +32,32 @@ pub enum Error {
     RoleMissing {
         /// The role.
         role: Role,
+    },
+    /// The root does not let a key sign this.
+    #[error("the root lets the key of the role {} sign {limits}: not {beyond}", role.name())]
+    NotDelegated {
+        /// The role.
+        role: Role,
+        /// What was to be signed.
+        beyond: Beyond,
+        /// What the root lets it sign.
+        limits: Box<Limits>,
+    },
+    /// What the root delegates to a key is missing, or is of no use.
+    #[error("{}: {fault}", path.display())]
+    Delegation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: DelegationFault,
+    },
+    /// A list of revoked keys cannot be believed.
+    #[error("{}: {reason}", path.display())]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
     },
     /// A kind that is reserved.
     #[error("images of kind {} are reserved for a later release", kind.name())]
@@ -391,6 +417,10 @@ impl Error {
         match self {
             Self::TestKey { .. } => Some(FailCode::TestKey),
             Self::Reserved { .. } => Some(FailCode::KindReserved),
+            Self::NotDelegated { beyond: Beyond::Kind(_), .. } => Some(FailCode::KindNotDelegated),
+            Self::NotDelegated { beyond: Beyond::Board(_), .. } => Some(FailCode::BoardNotDelegated),
+            Self::NotDelegated { beyond: Beyond::Version(_), .. } => Some(FailCode::VersionNotDelegated),
+            Self::Delegation { fault: DelegationFault::Untrusted(error), .. } => Some(error.code()),
             Self::Image { error, .. } | Self::Seal(sealed_image::host::SealError::Manifest(error)) => {
                 Some(error.code())
             }

@@ -30,19 +30,17 @@ mod folder;
 mod from_fit;
 mod hex;
 mod inspect;
+mod keys;
 mod look;
 mod os;
 mod otp_file;
 mod owner;
-mod owner_files;
 mod package;
 mod package_files;
-mod passphrase;
 mod pem;
 mod preprovision;
 mod sealed_key;
 pub mod test_keys;
-mod token;
 mod vendor;
 mod x509;
 
@@ -62,18 +60,21 @@ pub use folder::{
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
 pub use inspect::{ImageInfo, inspect_slot};
+pub use keys::{
+    Beyond, Delegation, DelegationFault, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKey,
+    OwnerKeys, PASSPHRASE_VARIABLE, PIN_VARIABLE, Passphrase, PassphraseFault, PublicPart, ROOT_PUBLIC,
+    ReleaseProfile, Revocations, TokenFault, TokenKey, TokenUri, create_keys, list_keys, read_root_key,
+    revoked_file,
+};
 pub use look::look;
 pub use os::{OsParts, OsPlaces, OsRelease};
 pub use otp_file::{OtpFile, fuse_word_offset};
 pub use owner::{Identity, Owner, Profile, RoleKey, STAGE_CHUNK};
-pub use owner_files::{KeyPlace, OwnerKey, OwnerKeys, ROOT_PUBLIC, ReleaseProfile};
 pub use package::{ContentKey, PackageFacts, PackageParts, PackageRelease};
 pub(crate) use package_files::read_key_text;
 pub use package_files::read_secret;
-pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase, PassphraseFault};
 pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
-pub use token::{PIN_VARIABLE, TokenFault, TokenKey, TokenUri};
 pub use vendor::SiliconVendor;

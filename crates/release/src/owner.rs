@@ -1,11 +1,9 @@
 //! The owner's keys, and signing with them.
 
-use crate::{Error, FlatImage};
+use crate::{Delegation, Error, FlatImage, Limits};
 use boot_crypto::Digest;
-use sealed_image::host::{
-    Facts, SealError, SignedPayload, Signer, certify, delegation, encode_grant, sign_message,
-};
-use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, PublicKey, Role, Version};
+use sealed_image::host::{Facts, SealError, SignedPayload, Signer, delegation, sign_message};
+use sealed_image::{Kind, PublicKey, Role, Version};
 
 /// What a release is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +32,21 @@ impl Profile {
 pub struct RoleKey {
     role: Role,
     certificate: Vec<u8>,
+    /// What the certificate says, where that is known: whatever is beyond it is refused before it is signed.
+    limits: Option<Limits>,
     signer: Box<dyn Signer + Send + Sync>,
 }
 
 impl RoleKey {
-    /// Takes a key whose certificate the root signed elsewhere.
+    /// Takes a key with a certificate that only a device judges.
     pub fn new(role: Role, certificate: Vec<u8>, signer: Box<dyn Signer + Send + Sync>) -> Self {
-        Self { role, certificate, signer }
+        Self { role, certificate, limits: None, signer }
+    }
+
+    /// Takes a key with what the root delegates to it.
+    pub fn limited(delegation: Delegation, signer: Box<dyn Signer + Send + Sync>) -> Self {
+        let (role, certificate) = (delegation.role(), delegation.certificate().to_vec());
+        Self { role, certificate, limits: Some(delegation.limits().clone()), signer }
     }
 
     /// Has the root delegate `role` to a key: all kinds of that role, for one board and every version.
@@ -53,19 +59,8 @@ impl RoleKey {
         board: &str,
         signer: Box<dyn Signer + Send + Sync>,
     ) -> Result<Self, Error> {
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.role() == Some(role)).collect();
-        let mut boards = [""; MAX_BOARDS];
-        boards[0] = board;
-        let grant = Grant {
-            role,
-            key: signer.public_key(),
-            kinds: KindSet::new(&kinds),
-            boards,
-            min_version: Version::MIN,
-            max_version: Version::MAX,
-        };
-        let certificate = certify(root, &encode_grant(&grant))?;
-        Ok(Self { role, certificate, signer })
+        let delegation = Delegation::sign(root, role, &signer.public_key(), &Limits::of_role(role, board))?;
+        Ok(Self::new(role, delegation.certificate().to_vec(), signer))
     }
 }
 
@@ -177,10 +172,26 @@ impl Owner {
     /// Signs a payload with the key of the role that owns its kind.
     ///
     /// # Errors
-    /// No such key, a signer that fails, facts that every device refuses.
+    /// No such key, what the root does not let it sign, a signer that fails, facts that every device refuses.
     pub fn sign(&self, facts: &Facts, plain: Vec<u8>) -> Result<SignedPayload, Error> {
         let role = facts.kind.role().ok_or(Error::Reserved { kind: facts.kind })?;
+        self.covers(role, Some(facts.kind), &facts.board, facts.version)?;
         self.sign_as(role, facts, plain)
+    }
+
+    /// Checks that the root lets the keys of a role sign this: a kind, or a message about this board and version.
+    ///
+    /// # Errors
+    /// [`Error::NotDelegated`].
+    pub(crate) fn covers(
+        &self,
+        role: Role,
+        kind: Option<Kind>,
+        board: &str,
+        version: Version,
+    ) -> Result<(), Error> {
+        let limits = self.roles.iter().filter(|key| key.role == role).filter_map(|key| key.limits.as_ref());
+        limits.into_iter().try_for_each(|limits| limits.cover(role, kind, board, version))
     }
 
     /// Signs a payload with the key of `role`, whether or not that role owns the kind: what a device refuses

@@ -1,7 +1,7 @@
 //! Keys and certificates as PEM files.
 
 use crate::{Error, Passphrase, files};
-use boot_crypto::host::Es256Key;
+use boot_crypto::host::{Es256Key, SigningKeyError, is_encrypted};
 use pem_rfc7468::LineEnding;
 use std::path::Path;
 
@@ -12,19 +12,25 @@ const CERTIFICATE: &str = "CERTIFICATE";
 /// # Errors
 /// A file that cannot be read or holds no such key, and [`Error::Passphrase`].
 pub fn read_key(path: &Path) -> Result<Es256Key, Error> {
-    key_in(&files::read_text(path)?, path, &mut None)
+    open(&files::read_text(path)?, path, &mut None, Es256Key::from_pem, Es256Key::from_encrypted_pem)
 }
 
 /// Reads a private key from the text of its file. The passphrase is asked for once for all files of a folder.
-pub(crate) fn key_in(text: &str, path: &Path, asked: &mut Option<Passphrase>) -> Result<Es256Key, Error> {
-    let key = if Es256Key::is_encrypted(text) {
+pub(crate) fn open<K>(
+    text: &str,
+    path: &Path,
+    asked: &mut Option<Passphrase>,
+    plain: impl FnOnce(&str) -> Result<K, SigningKeyError>,
+    encrypted: impl FnOnce(&str, &str) -> Result<K, SigningKeyError>,
+) -> Result<K, Error> {
+    let key = if is_encrypted(text) {
         let passphrase = match asked {
             Some(passphrase) => passphrase,
             None => asked.insert(Passphrase::of(path)?),
         };
-        Es256Key::from_encrypted_pem(text, passphrase.expose())
+        encrypted(text, passphrase.expose())
     } else {
-        Es256Key::from_pem(text)
+        plain(text)
     };
     key.map_err(|error| Error::KeyFile { path: path.into(), error })
 }

@@ -4,10 +4,12 @@
 //! its own salt and data key, so no two copies share ciphertext. Nothing here judges whether an image makes
 //! sense for a device; the `release` crate does that, and tests make images that do not.
 
+mod certificate;
 mod cose;
 mod inspect;
 
-pub use cose::{certify, delegation, encode_key, sign_manifest, sign_message};
+pub use certificate::verify_certificate;
+pub use cose::{certify, delegation, encode_key, sign_manifest, sign_message, sign1_message};
 pub use inspect::{Inspected, InspectedMessage};
 
 use crate::cbor;

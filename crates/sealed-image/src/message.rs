@@ -15,6 +15,9 @@ pub struct MessagePolicy<'a> {
     pub role: Role,
     /// The board that this is.
     pub board: &'a str,
+    /// The version of what the message is about; `None` where it has none. A delegation that is limited to some
+    /// versions covers a message about one of them, and no other.
+    pub version: Option<Version>,
     /// The owner roots that the fuses hold; unused slots left out.
     pub roots: &'a [Root],
     /// Whether published test keys are refused: everywhere but on a development die.
@@ -36,8 +39,6 @@ impl<'b> Decode<'b> for UntrustedMessage<'b> {
 
 /// Verifies a signed message and returns its payload, which is the role's: the chain from a fused root through
 /// every delegation to its signature, then the content type and what the delegations cover.
-///
-/// A delegation that is limited to some versions covers no message: messages have none.
 ///
 /// # Errors
 /// The first reason to refuse.
@@ -63,7 +64,9 @@ pub fn verify_message<'a, V: Verifier>(
         if !grant.boards().any(|board| board == policy.board) {
             return Err(Error::BoardNotDelegated);
         }
-        if (grant.min_version, grant.max_version) != (Version::MIN, Version::MAX) {
+        let every = (grant.min_version, grant.max_version) == (Version::MIN, Version::MAX);
+        let covers = |version| grant.min_version <= version && version <= grant.max_version;
+        if !every && !policy.version.is_some_and(covers) {
             return Err(Error::VersionNotDelegated);
         }
     }

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use lifecycle::Lifecycle;
 use memory_map::MIB;
-use memory_map::qemu_virt as board;
 use release::{SiliconVendor, Start, fabricate, preprovision};
 use serde::Serialize;
 
@@ -137,7 +136,7 @@ impl Provisioning {
             cmdline: format!("kiln.token={TOKEN}"),
             known: Known { dtb: true, ..Known::default() },
         };
-        package::make(&factory, &keys.owner(board::BOARD)?, input, TOKEN.into(), firmware)
+        package::make(&factory, &keys.owner()?, input, TOKEN.into(), firmware)
     }
 
     fn figures(&self, runs: Vec<Run>) -> Result<Figures> {

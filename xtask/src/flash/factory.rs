@@ -113,7 +113,7 @@ impl Story<'_> {
         let factory = workspace::factory_dir();
         let package = self.step("release", || {
             let keys = package::owner_keys(&factory)?;
-            let owner = keys.owner(board::BOARD)?;
+            let owner = keys.owner()?;
             package::prepare(&factory, &owner, &flash.input, &firmware)
         })?;
         if let Some(remark) = &package.notes.remark {

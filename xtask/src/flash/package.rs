@@ -60,7 +60,8 @@ pub(crate) fn owner_keys(factory: &Path) -> Result<OwnerKeys> {
     let folder = factory.join("owner");
     let step = Step::start("finding the owner's keys");
     let fresh = !folder.exists();
-    let keys = OwnerKeys::read_or_found(&folder).context("the demonstration owner cannot be used")?;
+    let keys =
+        OwnerKeys::read_or_found(&folder, board::BOARD).context("the demonstration owner cannot be used")?;
     step.done(if fresh { "made: an owner root and a key for each role" } else { "there already" });
     Ok(keys)
 }

@@ -49,9 +49,9 @@ fn keys_in_files_are_encrypted_and_open_with_their_passphrase_only() {
     assert!(!openssl(&desk, "another", key));
 
     desk.unset("KILN_PASSPHRASE");
-    assert_refused(&desk, RELEASE, "keys/owner-root.key.pem: no passphrase was given");
+    assert_refused(&desk, RELEASE, "keys/owner-boot.key.pem: no passphrase was given");
     desk.set("KILN_PASSPHRASE", "");
-    assert_refused(&desk, RELEASE, "keys/owner-root.key.pem: no passphrase was given");
+    assert_refused(&desk, RELEASE, "keys/owner-boot.key.pem: no passphrase was given");
     desk.set("KILN_PASSPHRASE", "another");
     assert_refused(&desk, RELEASE, "it is another one, or the file was altered");
     desk.set("KILN_PASSPHRASE", PASSPHRASE);
@@ -71,9 +71,9 @@ fn keys_in_files_are_encrypted_and_open_with_their_passphrase_only() {
 fn without_a_passphrase_no_owner_is_made_in_files() {
     let mut desk = product::desk();
     desk.set("KILN_PASSPHRASE", "");
-    assert_refused(&desk, "owner keys", "no passphrase was given");
+    assert_refused(&desk, "keys create keys", "no passphrase was given");
     desk.unset("KILN_PASSPHRASE");
-    assert_refused(&desk, "owner keys", "no passphrase was given");
+    assert_refused(&desk, "keys create keys", "no passphrase was given");
     assert!(!desk.path("keys").exists());
 }
 
@@ -93,7 +93,7 @@ fn production_refuses_every_key_in_a_file_and_takes_those_on_a_token() {
     desk.good(&token::owner());
     self::production(&desk);
     // Three are on the token, one is in a file.
-    desk.good("owner files");
+    desk.good("keys create files");
     let uri = fs::read(desk.path("keys/owner-os.key.uri")).unwrap();
     fs::remove_file(desk.path("keys/owner-os.key.uri")).unwrap();
     fs::copy(desk.path("files/owner-os.key.pem"), desk.path("keys/owner-os.key.pem")).unwrap();

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod delegation;
 mod fit;
 mod keys;
 mod product;
@@ -25,7 +26,7 @@ const VERIFY: &str = "verify r1 --root keys/owner-root.pub.pem";
 /// A desk with everything that a release is made of.
 fn desk() -> Desk {
     let desk = product::desk();
-    desk.good("owner keys");
+    desk.good("keys create keys");
     desk
 }
 
@@ -199,7 +200,7 @@ fn a_folder_does_not_say_by_itself_whose_it_is() {
     let said = desk.bad("verify r1");
     assert!(said.contains("whose release it is") && said.contains("--root FILE"), "{said}");
     // Somebody else makes the same release with keys of their own.
-    desk.good("owner others");
+    desk.good("keys create others");
     desk.put("theirs.toml", CONFIG.replace("\"keys\"", "\"others\"").as_bytes());
     desk.good("release --config theirs.toml --out theirs --content-key theirs.key");
     let said = desk.bad("verify theirs --root keys/owner-root.pub.pem");
@@ -308,7 +309,7 @@ fn whatever_stops_a_release_is_named_and_leaves_nothing_behind() {
     desk.put("short", &kernel(64, 0x20_0000)[..60]);
     desk.put("large", &kernel(9000, 250 << 20));
     fs::File::create(desk.path("huge")).unwrap().set_len(64 << 20).unwrap();
-    desk.good("owner without");
+    desk.good("keys create without");
     fs::remove_file(desk.path("without/owner-os.key.pem")).unwrap();
     let initramfs = "kind = \"initramfs\"\n";
     for (from, to, words) in [
@@ -326,7 +327,7 @@ fn whatever_stops_a_release_is_named_and_leaves_nothing_behind() {
         ("initramfs.cpio", "huge", "the package has "),
         (initramfs, "kind = \"initramfs\"\nload-address = 0x4020_1000\n", "would lie over each other"),
         (initramfs, "kind = \"initramfs\"\nload-address = 0x4000_0000\n", "leaves the memory"),
-        ("keys = \"keys\"", "keys = \"nobody\"", "owner-root.key.pem"),
+        ("keys = \"keys\"", "keys = \"nobody\"", "owner-root.pub.pem"),
         ("keys = \"keys\"", "keys = \"without\"", "owner-os.key.pem"),
         ("crates.json", "text", "text: "),
         ("rollback-index = 2", "rollback-index = 65", "at most 64"),

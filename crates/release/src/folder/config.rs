@@ -52,7 +52,7 @@ pub struct ReleaseConfig {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OwnerConfig {
-    /// The folder with the owner's keys, as `kiln owner` makes it.
+    /// The folder with the owner's keys, as `kiln keys create` makes it.
     pub keys: PathBuf,
 }
 

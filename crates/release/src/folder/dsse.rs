@@ -33,7 +33,7 @@ pub(crate) fn sign(owner: &Owner, role: Role, payload_type: &str, payload: &[u8]
     let digest = digest(payload_type, payload);
     let mut signatures = Vec::new();
     for (thumbprint, signature) in owner.sign_digest(role, &digest)? {
-        // A PS256 signature has no DER form here: such a role signs no provenance yet.
+        // The role is one whose keys are ES256: it signs a stage too.
         let der = es256_signature_to_der(&signature).ok_or(Error::RoleMissing { role })?;
         signatures.push(Signature { keyid: hex(&thumbprint), sig: Base64::encode_string(&der) });
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_envelope_is_verified_and_nothing_of_it_can_be_changed() {
-        let owner = OwnerKeys::found().owner(BOARD).unwrap();
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
         let message = owner.sign_message(Role::Provision, "x/y", b"").unwrap();
         let PublicKey::P256(key) = InspectedMessage::of(&message).unwrap().grants[0].key else { panic!() };
         let envelope = sign(&owner, Role::Provision, IN_TOTO, b"{\"a\":1}").unwrap();

@@ -73,7 +73,7 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
         (Some(_), Some(file)) => return Err(Error::ContentKeyOpen { path: file.into() }),
         (None, None) => return Err(Error::ContentKeyNowhere),
     };
-    let owner = OwnerKeys::read(&config.owner.keys, config.profile)?.owner(&config.board)?;
+    let owner = OwnerKeys::read(&config.owner.keys, config.profile)?.owner()?;
     if let Some(previous) = previous {
         follows(config, &owner, previous)?;
     }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 /// The file of the release manifest.
 pub(crate) const MANIFEST: &str = "release.cose";
 /// What keeps a release manifest from being taken for another message.
-const CONTENT_TYPE: &str = "application/kiln-release+cbor";
+const CONTENT_TYPE: &str = "application/kiln-release-manifest+cbor";
 /// The role that signs it, and the provenance.
 pub(crate) const ROLE: Role = Role::Provision;
 /// The form that this release writes and reads.
@@ -71,6 +71,7 @@ impl ReleaseManifest {
 
     /// Signs the manifest with the key of the role.
     pub(crate) fn sign(&self, owner: &Owner) -> Result<Vec<u8>, Error> {
+        owner.covers(ROLE, None, &self.board, self.version)?;
         owner.sign_message(ROLE, CONTENT_TYPE, &self.encode())
     }
 
@@ -125,10 +126,15 @@ pub(crate) struct SignedBy {
 
 /// Verifies a release manifest with the device's own code: the chain from the root to its signature.
 pub(crate) fn verify(untrusted: &[u8], board: &str, root: Digest) -> Result<SignedBy, Error> {
+    // The version that the delegation has to cover is read from bytes that are believed only after that.
+    let said = InspectedMessage::of(untrusted).ok();
+    let version =
+        said.and_then(|said| cbor::parse_exact(said.payload).ok()).map(|one: ReleaseManifest| one.version);
     let policy = MessagePolicy {
         content_type: CONTENT_TYPE,
         role: ROLE,
         board,
+        version,
         roots: &[Root { digest: root, revoked: false }],
         refuse_test_keys: true,
     };
@@ -191,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_manifest_survives_its_signature() {
-        let owner = OwnerKeys::found().owner(BOARD).unwrap();
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
         let manifest = manifest(&["a", "b/c"]);
         let signed = manifest.sign(&owner).unwrap();
         let read = verify(&signed, BOARD, owner.root_digest()).unwrap();
@@ -201,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_manifest_of_somebody_else_or_with_any_bit_flipped_is_refused() {
-        let owner = OwnerKeys::found().owner(BOARD).unwrap();
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
         let signed = manifest(&["a"]).sign(&owner).unwrap();
         assert_eq!(code(verify(&signed, BOARD, [0; 32])), Some(FailCode::RootUnknown));
         assert_eq!(code(verify(&signed, "other", owner.root_digest())), Some(FailCode::BoardNotDelegated));
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn signed_names_that_lead_elsewhere_or_come_twice_are_refused() {
-        let owner = OwnerKeys::found().owner(BOARD).unwrap();
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
         for names in [
             &["../a"][..],
             &["/a"],

@@ -17,7 +17,7 @@ pub(crate) const STAGE0: &[u8] = b"stage0 of a test";
 pub(crate) const SECRET: &[u8] = b"the key of a customer, 40 bytes in length";
 
 pub(crate) fn owner() -> Owner {
-    OwnerKeys::found().owner(BOARD).unwrap()
+    OwnerKeys::found(BOARD).owner().unwrap()
 }
 
 pub(crate) fn identity() -> Identity {

@@ -39,9 +39,29 @@ pub fn certify(root: &dyn Signer, grant: &[u8]) -> Result<Vec<u8>, SealError> {
         e.map(3)?.u8(HEADER_ALGORITHM)?.i8(Algorithm::Es256 as i8)?;
         e.u8(HEADER_CONTENT_TYPE)?.str(DELEGATION_TYPE)?.u8(HEADER_KID)?.bytes(&key.thumbprint())?.ok()
     });
-    let signature = root.sign(&sign1_digest(&protected, grant)).map_err(SealError::Signer)?;
+    sign1(root, &protected, grant)
+}
+
+/// Makes a message that one key signs, outside of any role: a COSE_Sign1, which
+/// [`UntrustedSign1`](crate::cose::UntrustedSign1) reads.
+///
+/// # Errors
+/// The signer's, and a key that is not P-256.
+pub fn sign1_message(key: &dyn Signer, content_type: &str, payload: &[u8]) -> Result<Vec<u8>, SealError> {
+    if key.public_key().algorithm() != Algorithm::Es256 {
+        return Err(SealError::RootAlgorithm);
+    }
+    let protected = encode(|e| {
+        e.map(2)?.u8(HEADER_ALGORITHM)?.i8(Algorithm::Es256 as i8)?;
+        e.u8(HEADER_CONTENT_TYPE)?.str(content_type)?.ok()
+    });
+    sign1(key, &protected, payload)
+}
+
+fn sign1(key: &dyn Signer, protected: &[u8], payload: &[u8]) -> Result<Vec<u8>, SealError> {
+    let signature = key.sign(&sign1_digest(protected, payload)).map_err(SealError::Signer)?;
     Ok(encode(|e| {
-        e.tag(Tag::new(18))?.array(4)?.bytes(&protected)?.map(0)?.bytes(grant)?.bytes(&signature)?.ok()
+        e.tag(Tag::new(18))?.array(4)?.bytes(protected)?.map(0)?.bytes(payload)?.bytes(&signature)?.ok()
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Keys in hardware: PKCS#11 tokens (v2.40), named by URIs (RFC 7512).
+//! Keys in hardware: PKCS#11 tokens (v2.40), named by URIs (RFC 7512). ES256 is `CKM_ECDSA`, PS256 `CKM_RSA_PKCS_PSS`.
 //!
 //! *Whoever copies the disk* of the machine that signs gets no key: it is made on the token, is marked sensitive and not
 //! extractable, and signs there. *Whoever reads files, process lists or logs* gets no PIN: it comes from the environment
@@ -12,14 +12,16 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::{KeyAlgorithm, PublicPart};
 use crate::Error;
-use boot_crypto::{Digest, es256_low_s, es256_verify};
+use boot_crypto::{Digest, es256_low_s, es256_verify, ps256_verify};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Pkcs11Error, RvError};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState, UserType};
-use cryptoki::types::AuthPin;
+use cryptoki::types::{AuthPin, Ulong};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sealed_image::PublicKey;
 use sealed_image::host::{Signer, SignerError};
@@ -31,6 +33,11 @@ pub const PIN_VARIABLE: &str = "KILN_PIN";
 const P256: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
 /// What stands before the point of a P-256 key: an octet string in DER of an uncompressed point (SEC 1, 2.3.3).
 const POINT: [u8; 3] = [0x04, 0x41, 0x04];
+/// The public exponent of RSA keys, 65537.
+const EXPONENT: [u8; 3] = [1, 0, 1];
+/// PS256 (RFC 8230, 2): the salt is as long as the hash.
+const PS256: PkcsPssParams =
+    PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
 /// What is written as `%XX` in a URI.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The same behind the question mark.
@@ -55,8 +62,8 @@ pub enum TokenFault {
     Key(usize),
     /// There is a key of this name already.
     KeyThere,
-    /// The key is none of the curve P-256.
-    Curve,
+    /// The key is none that devices verify with.
+    Kind,
     /// A signature is not one of this key.
     Signature,
     /// The module reports something else.
@@ -76,7 +83,9 @@ impl fmt::Display for TokenFault {
             Self::Key(0) => f.write_str("there is no such key on the token"),
             Self::Key(count) => write!(f, "there are {count} such keys on the token"),
             Self::KeyThere => f.write_str("there is a key of this name on the token already"),
-            Self::Curve => f.write_str("the key is none of the curve P-256"),
+            Self::Kind => {
+                f.write_str("the key is neither P-256 nor RSA with 3072 or 4096 bits and the exponent 65537")
+            }
             Self::Signature => f.write_str("the token returned a signature that is not one of its key"),
             Self::Other(reason) => f.write_str(reason),
         }
@@ -161,13 +170,13 @@ fn without_pin(text: &str) -> &str {
     text.find("pin-value").map_or(text, |at| &text[..at])
 }
 
-/// A P-256 key on a token. It signs there, with ECDSA (`CKM_ECDSA`).
+/// A key on a token, which signs there.
 pub struct TokenKey {
     uri: TokenUri,
     session: Mutex<Session>,
     key: ObjectHandle,
     public_key: ObjectHandle,
-    public: [u8; 64],
+    public: PublicPart,
 }
 
 impl fmt::Debug for TokenKey {
@@ -189,7 +198,7 @@ impl TokenKey {
     ///
     /// # Errors
     /// [`Error::Token`]: as [`open`](Self::open), and a key of this name that is there already.
-    pub fn generate(uri: &TokenUri) -> Result<Self, Error> {
+    pub fn generate(uri: &TokenUri, algorithm: KeyAlgorithm) -> Result<Self, Error> {
         let label = uri.label()?;
         let session = log_in(uri, Access::MakeKeys)?;
         let failed = |error: Pkcs11Error| fault(uri, error.into());
@@ -197,13 +206,22 @@ impl TokenKey {
             return Err(fault(uri, TokenFault::KeyThere));
         }
         let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(label.into())];
-        let curve = Attribute::EcParams(P256.into());
-        let public = [&named[..], &[curve, Attribute::Verify(true), Attribute::Private(false)]].concat();
+        let (mechanism, form) = match algorithm.modulus_bits() {
+            None => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.into())]),
+            Some(bits) => (
+                Mechanism::RsaPkcsKeyPairGen,
+                vec![
+                    Attribute::ModulusBits(u64::from(bits).into()),
+                    Attribute::PublicExponent(EXPONENT.into()),
+                ],
+            ),
+        };
+        let used = [Attribute::Verify(true), Attribute::Private(false)];
+        let public = [&named[..], &form, &used].concat();
         let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
         let private = [&named[..], &kept, &[Attribute::Sign(true)]].concat();
-        let (public_key, key) =
-            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
-        match public_point(uri, &session, public_key) {
+        let (public_key, key) = session.generate_key_pair(&mechanism, &public, &private).map_err(failed)?;
+        match public_part(uri, &session, public_key) {
             Ok(public) => {
                 Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
             }
@@ -233,7 +251,7 @@ impl TokenKey {
             }
         };
         let (key, public_key) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
-        let public = public_point(uri, &session, public_key)?;
+        let public = public_part(uri, &session, public_key)?;
         Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
     }
 
@@ -242,39 +260,51 @@ impl TokenKey {
         &self.uri
     }
 
-    /// Returns the public key: x followed by y.
-    pub fn public(&self) -> [u8; 64] {
-        self.public
-    }
-
-    fn signature(&self, digest: &Digest) -> Result<[u8; 64], TokenFault> {
+    fn signature(&self, digest: &Digest) -> Result<Vec<u8>, TokenFault> {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let signature = session.sign(&Mechanism::Ecdsa, self.key, digest)?;
-        // The token has chosen one of the two forms of each signature, and devices are given the lower one always.
-        let signature = signature.as_slice().try_into().ok().and_then(es256_low_s);
-        let signature = signature.ok_or(TokenFault::Signature)?;
-        if !es256_verify(&self.public, digest, &signature).accepts() {
-            return Err(TokenFault::Signature);
-        }
-        Ok(signature)
+        let (signature, verified) = match &self.public {
+            PublicPart::P256(point) => {
+                let signature = session.sign(&Mechanism::Ecdsa, self.key, digest)?;
+                // The token has chosen one of the two forms of each signature, and devices are given the lower one always.
+                let signature = signature.as_slice().try_into().ok().and_then(es256_low_s);
+                let signature = signature.ok_or(TokenFault::Signature)?;
+                (signature.to_vec(), es256_verify(point, digest, &signature))
+            }
+            PublicPart::Rsa(modulus) => {
+                let signature = session.sign(&Mechanism::RsaPkcsPss(PS256), self.key, digest)?;
+                let verified = ps256_verify(modulus, digest, &signature);
+                (signature, verified)
+            }
+        };
+        if verified.accepts() { Ok(signature) } else { Err(TokenFault::Signature) }
     }
 }
 
 impl Signer for TokenKey {
     fn public_key(&self) -> PublicKey<'_> {
-        PublicKey::P256(self.public)
+        self.public.key()
     }
 
     fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SignerError> {
-        Ok(self.signature(digest).map_err(|error| fault(&self.uri, error))?.to_vec())
+        Ok(self.signature(digest).map_err(|error| fault(&self.uri, error))?)
     }
 }
 
-/// Reads the public key: x followed by y.
-fn public_point(uri: &TokenUri, session: &Session, public_key: ObjectHandle) -> Result<[u8; 64], Error> {
-    let attributes = session
-        .get_attributes(public_key, &[AttributeType::EcParams, AttributeType::EcPoint])
-        .map_err(|error| fault(uri, error.into()))?;
+/// Reads the public key.
+fn public_part(uri: &TokenUri, session: &Session, public_key: ObjectHandle) -> Result<PublicPart, Error> {
+    let read = |types: &[AttributeType]| {
+        session.get_attributes(public_key, types).map_err(|error| fault(uri, error.into()))
+    };
+    let public = if read(&[AttributeType::KeyType])?.contains(&Attribute::KeyType(KeyType::RSA)) {
+        modulus(read(&[AttributeType::Modulus, AttributeType::PublicExponent])?).map(PublicPart::Rsa)
+    } else {
+        point(read(&[AttributeType::EcParams, AttributeType::EcPoint])?).map(PublicPart::P256)
+    };
+    public.ok_or_else(|| fault(uri, TokenFault::Kind))
+}
+
+/// Returns the point of a P-256 key: x followed by y.
+fn point(attributes: Vec<Attribute>) -> Option<[u8; 64]> {
     let (mut curve, mut point) = (None, None);
     for attribute in attributes {
         match attribute {
@@ -283,10 +313,24 @@ fn public_point(uri: &TokenUri, session: &Session, public_key: ObjectHandle) -> 
             _ => {}
         }
     }
-    let point = point.filter(|_| curve.as_deref() == Some(&P256));
-    let point = point.as_deref().and_then(|point| point.strip_prefix(&POINT));
-    let public = point.and_then(|point| point.try_into().ok());
-    public.ok_or_else(|| fault(uri, TokenFault::Curve))
+    let point = point.filter(|_| curve.as_deref() == Some(&P256))?;
+    point.strip_prefix(&POINT)?.try_into().ok()
+}
+
+/// Returns the modulus of an RSA key that devices verify with.
+fn modulus(attributes: Vec<Attribute>) -> Option<Vec<u8>> {
+    // PKCS#11 has no leading zeros in its numbers; some tokens do.
+    let number = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
+    let (mut modulus, mut exponent) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            Attribute::Modulus(value) => modulus = Some(number(value)),
+            Attribute::PublicExponent(value) => exponent = Some(number(value)),
+            _ => {}
+        }
+    }
+    let whole = |modulus: &Vec<u8>| matches!(modulus.len(), 384 | 512) && modulus[0] & 0x80 != 0;
+    modulus.filter(whole).filter(|_| exponent.as_deref() == Some(&EXPONENT))
 }
 
 /// Removes both halves of a key from the token, and tells whether they are gone.

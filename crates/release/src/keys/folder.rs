@@ -1,0 +1,539 @@
+//! An owner's keys in a folder: making them, and reading them to release.
+
+use super::delegation::es256_only;
+use super::revocation::Revocations;
+use super::{
+    Delegation, DelegationFault, KeyAlgorithm, KeyName, Limits, OwnerKey, Passphrase, PublicPart,
+    ROOT_PUBLIC, TokenUri, token,
+};
+use crate::files::{self, Readers};
+use crate::{Error, Owner, Profile, RoleKey};
+use sealed_image::Role;
+use sealed_image::host::Signer as _;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The roles that sign what is released.
+const SIGNERS: [Role; 3] = [Role::Boot, Role::Provision, Role::Os];
+
+/// What a release is for, which decides where its keys may lie.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseProfile {
+    /// Anything but a product: keys may be files.
+    #[default]
+    Development,
+    /// A product: every key is on a token.
+    Production,
+}
+
+/// Where new keys are kept.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyPlace<'a> {
+    /// In files, encrypted.
+    Files(&'a Passphrase),
+    /// In files that are not encrypted: for demonstrations.
+    OpenFiles,
+    /// On a token.
+    Token(&'a TokenUri),
+}
+
+/// Keys that were just made, and are in no folder yet.
+struct FreshKeys(Vec<(KeyName, OwnerKey)>);
+
+impl FreshKeys {
+    /// Makes keys. Where one cannot be made, those before it are removed from the token again.
+    fn make(names: &[KeyName], algorithm: KeyAlgorithm, place: &KeyPlace<'_>) -> Result<Self, Error> {
+        let mut made = Self(Vec::new());
+        for name in names {
+            let key = match place {
+                KeyPlace::Files(_) | KeyPlace::OpenFiles => Ok(OwnerKey::generate(algorithm)),
+                KeyPlace::Token(token) => OwnerKey::generate_on(&token.key(name.name()), algorithm),
+            };
+            match key {
+                Ok(key) => made.0.push((*name, key)),
+                Err(why) => return Err(made.unmake(why)),
+            }
+        }
+        Ok(made)
+    }
+
+    fn unmake(&self, why: Error) -> Error {
+        token::unmake(self.0.iter().filter_map(|(_, key)| key.on_token()), why)
+    }
+
+    /// Has the root, which is the first of the keys, delegate all of each role to its key; returns its public half too.
+    fn delegate(&self, board: &str) -> Result<([u8; 64], Vec<Delegation>), Error> {
+        let root = &self.0[0].1;
+        let mut delegations = Vec::new();
+        for (name, key) in &self.0 {
+            if let KeyName::Role(role) = *name {
+                let limits = Limits::of_role(role, board);
+                delegations.push(Delegation::sign(root, role, &key.public_key(), &limits)?);
+            }
+        }
+        Ok((root.public().as_root()?, delegations))
+    }
+
+    /// Writes each key into a folder in which there is none of its name: private, or where it is, and public.
+    fn write(&self, folder: &Path, place: &KeyPlace<'_>) -> Result<(), Error> {
+        files::make_folder(folder)?;
+        for (name, key) in &self.0 {
+            let text = key.to_text(place);
+            match place {
+                KeyPlace::Token(_) => {
+                    files::write_new(&name.uri_file(folder), text.as_bytes(), Readers::Anyone)?;
+                }
+                _ => files::write_new(&name.private_file(folder), text.as_bytes(), Readers::Owner)?,
+            }
+            write_public(*name, &key.public(), folder)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_public(name: KeyName, public: &PublicPart, folder: &Path) -> Result<(), Error> {
+    let path = name.public_file(folder);
+    let pem = public.to_pem().map_err(|error| Error::KeyFile { path: path.clone(), error })?;
+    files::write_new(&path, pem.as_bytes(), Readers::Anyone)
+}
+
+/// Makes keys in a folder that has none of these names; the root has still to delegate to those of roles. Whatever stops it
+/// leaves no key on the token.
+///
+/// # Errors
+/// RSA for a key that devices take ES256 from; files that cannot be written, or are there already; [`Error::Token`], and
+/// [`Error::KeysLeft`] if a key had to stay on the token.
+pub fn create_keys(
+    folder: &Path,
+    names: &[KeyName],
+    algorithm: KeyAlgorithm,
+    place: KeyPlace<'_>,
+) -> Result<Vec<PublicPart>, Error> {
+    if let Some(name) = names.iter().find(|name| name.es256_only() && algorithm != KeyAlgorithm::Es256) {
+        let fault = DelegationFault::Limits(es256_only(name.name()));
+        return Err(Error::Delegation { path: name.public_file(folder), fault });
+    }
+    // Before keys are made on a token, where nobody would know of them.
+    refuse_known(folder, names)?;
+    let keys = FreshKeys::make(names, algorithm, &place)?;
+    keys.write(folder, &place).map_err(|why| keys.unmake(why))?;
+    Ok(keys.0.iter().map(|(_, key)| key.public()).collect())
+}
+
+/// Refuses names that a folder has a key of.
+fn refuse_known(folder: &Path, names: &[KeyName]) -> Result<(), Error> {
+    let there = names
+        .iter()
+        .flat_map(|name| [name.public_file(folder), name.private_file(folder), name.uri_file(folder)])
+        .find(|path| path.exists());
+    there.map_or(Ok(()), |path| Err(Error::OutputThere { path }))
+}
+
+/// Reads the root's private key from an owner's folder.
+///
+/// # Errors
+/// A key that is not there, or cannot be used; [`Error::OtherRoot`].
+pub fn read_root_key(folder: &Path) -> Result<OwnerKey, Error> {
+    let key = OwnerKey::read(&KeyName::Root.key_file(folder))?;
+    // A token may be another one of the same name.
+    let path = folder.join(ROOT_PUBLIC);
+    if path.exists() && PublicPart::read(&path)? != key.public() {
+        return Err(Error::OtherRoot { path });
+    }
+    Ok(key)
+}
+
+/// What an owner releases with: the root's public key, and for each role that signs releases a key with its delegation.
+pub struct OwnerKeys {
+    root: [u8; 64],
+    roles: Vec<(Delegation, OwnerKey)>,
+}
+
+impl OwnerKeys {
+    fn names() -> [KeyName; 1 + SIGNERS.len()] {
+        let [boot, provision, os] = SIGNERS.map(KeyName::Role);
+        [KeyName::Root, boot, provision, os]
+    }
+
+    /// Founds an owner with fresh keys for a board, which are in no file.
+    pub fn found(board: &str) -> Self {
+        let keys = FreshKeys::make(&Self::names(), KeyAlgorithm::Es256, &KeyPlace::OpenFiles);
+        keys.and_then(|keys| Ok(Self::of(keys.delegate(board)?, keys)))
+            .expect("keys in memory are made, and sign")
+    }
+
+    /// Founds an owner in a folder where there is none: a root, a key for each role that signs releases, and the root's
+    /// delegations to them, for one board and every version. Whatever stops it leaves no key on the token.
+    ///
+    /// # Errors
+    /// As [`create_keys`].
+    pub fn found_in(folder: &Path, place: KeyPlace<'_>, board: &str) -> Result<Self, Error> {
+        refuse_known(folder, &Self::names())?;
+        let keys = FreshKeys::make(&Self::names(), KeyAlgorithm::Es256, &place)?;
+        let founded = keys.delegate(board).and_then(|founded| {
+            keys.write(folder, &place)?;
+            for delegation in &founded.1 {
+                delegation.write(&KeyName::Role(delegation.role()).delegation_file(folder))?;
+            }
+            Ok(founded)
+        });
+        match founded {
+            Ok(founded) => Ok(Self::of(founded, keys)),
+            Err(why) => Err(keys.unmake(why)),
+        }
+    }
+
+    fn of((root, delegations): ([u8; 64], Vec<Delegation>), keys: FreshKeys) -> Self {
+        let keys = keys.0.into_iter().skip(1).map(|(_, key)| key);
+        Self { root, roles: delegations.into_iter().zip(keys).collect() }
+    }
+
+    /// Reads the keys that lie in a folder, or on the token that it names, with what the root delegates to each. The root's
+    /// private key is not needed. The passphrase of encrypted files, which is one for all, comes from the environment or the terminal.
+    ///
+    /// # Errors
+    /// Files that are not there or hold no such key, [`Error::Passphrase`] and [`Error::Token`]; a delegation that is missing, or
+    /// is not this root's for this key, and a key that was revoked: [`Error::Delegation`]; in production [`Error::KeyInFile`].
+    pub fn read(folder: &Path, profile: ReleaseProfile) -> Result<Self, Error> {
+        let root = PublicPart::read(&folder.join(ROOT_PUBLIC))?.as_root()?;
+        let path = KeyName::Root.private_file(folder);
+        if profile == ReleaseProfile::Production && path.exists() {
+            return Err(Error::KeyInFile { path });
+        }
+        let revoked = Revocations::read_in(folder, &root)?;
+        let mut asked = None;
+        let mut roles = Vec::new();
+        for role in SIGNERS {
+            let name = KeyName::Role(role);
+            let delegation = Delegation::read(folder, role, &root)?;
+            let refused = |fault| Error::Delegation { path: name.delegation_file(folder), fault };
+            if revoked.contains(delegation.key()) {
+                return Err(refused(DelegationFault::Revoked(*delegation.key())));
+            }
+            let key = OwnerKey::read_for(profile, &name.key_file(folder), &mut asked)?;
+            delegation.is_for(&key.public_key()).map_err(refused)?;
+            roles.push((delegation, key));
+        }
+        Ok(Self { root, roles })
+    }
+
+    /// Reads the keys of a folder, or founds an owner for a demonstration there: nobody is asked for a passphrase, and its files
+    /// are not encrypted.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read) and [`found_in`](Self::found_in).
+    pub fn read_or_found(folder: &Path, board: &str) -> Result<Self, Error> {
+        let root = [folder.join(ROOT_PUBLIC), KeyName::Root.key_file(folder)];
+        if !root.iter().any(|path| path.exists()) {
+            return Self::found_in(folder, KeyPlace::OpenFiles, board);
+        }
+        complete(folder, board)?;
+        Self::read(folder, ReleaseProfile::Development)
+    }
+
+    /// Returns the owner who signs with these keys.
+    ///
+    /// # Errors
+    /// A published test key, whatever file it lies in.
+    pub fn owner(self) -> Result<Owner, Error> {
+        let roles =
+            self.roles.into_iter().map(|(delegation, key)| RoleKey::limited(delegation, Box::new(key)));
+        Owner::new(Profile::Production, self.root, roles.collect())
+    }
+}
+
+/// Adds what releases before this one did not write: public keys, and delegations, which the root signs.
+fn complete(folder: &Path, board: &str) -> Result<(), Error> {
+    let lacks = |name: &KeyName| {
+        !name.public_file(folder).exists() || *name != KeyName::Root && !name.delegation_file(folder).exists()
+    };
+    let lacking: Vec<_> = OwnerKeys::names().into_iter().filter(lacks).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let root = read_root_key(folder)?;
+    for name in lacking {
+        let key = OwnerKey::read(&name.key_file(folder))?;
+        if !name.public_file(folder).exists() {
+            write_public(name, &key.public(), folder)?;
+        }
+        if let KeyName::Role(role) = name {
+            let limits = Limits::of_role(role, board);
+            Delegation::sign(&root, role, &key.public_key(), &limits)?
+                .write(&name.delegation_file(folder))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_keys;
+    use boot_crypto::host::Es256Key;
+    use fail_code::FailCode;
+    use memory_map::qemu_virt::BOARD;
+    use std::fs;
+
+    const ROLES: [KeyName; 3] =
+        [KeyName::Role(Role::Boot), KeyName::Role(Role::Provision), KeyName::Role(Role::Os)];
+
+    fn digest(keys: OwnerKeys) -> boot_crypto::Digest {
+        keys.owner().unwrap().root_digest()
+    }
+
+    #[test]
+    fn an_owner_survives_its_files_and_private_ones_nobody_else_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = digest(OwnerKeys::read_or_found(folder.path(), BOARD).unwrap());
+        assert_eq!(digest(OwnerKeys::read_or_found(folder.path(), BOARD).unwrap()), first);
+        assert_ne!(digest(OwnerKeys::found(BOARD)), first);
+        assert_eq!(crate::read_root(&folder.path().join(ROOT_PUBLIC)).unwrap(), first);
+
+        let mut private = 0;
+        for file in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+            use std::os::unix::fs::PermissionsExt as _;
+            let holds = fs::read(file.path()).unwrap();
+            if String::from_utf8_lossy(&holds).contains("PRIVATE KEY") {
+                assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+                private += 1;
+            }
+        }
+        assert_eq!(private, 4);
+    }
+
+    #[test]
+    fn a_folder_of_before_there_were_delegations_is_completed() {
+        let folder = founded();
+        let first = digest(read(folder.path()).unwrap());
+        for name in ROLES {
+            fs::remove_file(name.public_file(folder.path())).unwrap();
+            fs::remove_file(name.delegation_file(folder.path())).unwrap();
+        }
+        fs::remove_file(folder.path().join(ROOT_PUBLIC)).unwrap();
+        assert_eq!(digest(OwnerKeys::read_or_found(folder.path(), BOARD).unwrap()), first);
+        assert_eq!(digest(read(folder.path()).unwrap()), first);
+    }
+
+    fn read(folder: &Path) -> Result<OwnerKeys, Error> {
+        OwnerKeys::read(folder, ReleaseProfile::Development)
+    }
+
+    /// A folder with the keys of a new owner, not encrypted.
+    fn founded() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        OwnerKeys::found_in(folder.path(), KeyPlace::OpenFiles, BOARD).unwrap();
+        folder
+    }
+
+    fn passphrase(folder: &Path) -> Passphrase {
+        Passphrase::new("a passphrase".to_owned().into(), folder).unwrap()
+    }
+
+    #[test]
+    fn keys_are_never_written_over() {
+        let folder = founded();
+        let before = digest(read(folder.path()).unwrap());
+        let again = OwnerKeys::found_in(folder.path(), KeyPlace::OpenFiles, BOARD).err().unwrap();
+        assert!(matches!(again, Error::OutputThere { .. }), "{again}");
+        for name in KeyName::ALL {
+            let made = create_keys(folder.path(), &[name], KeyAlgorithm::Es256, KeyPlace::OpenFiles);
+            let new = matches!(name, KeyName::Role(Role::Debug | Role::Transfer));
+            assert_eq!(made.is_ok(), new, "{}", name.name());
+        }
+        assert_eq!(digest(read(folder.path()).unwrap()), before);
+    }
+
+    #[test]
+    fn who_releases_needs_no_root() {
+        let folder = founded();
+        let before = digest(read(folder.path()).unwrap());
+        fs::remove_file(KeyName::Root.private_file(folder.path())).unwrap();
+        assert_eq!(digest(read(folder.path()).unwrap()), before);
+        let refused = read_root_key(folder.path()).err().unwrap();
+        assert!(matches!(refused, Error::Read { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_key_without_its_delegation_or_with_that_of_another_signs_nothing() {
+        let fault = |folder: &Path| match read(folder).err() {
+            Some(Error::Delegation { path, fault }) => {
+                (path.file_name().unwrap().to_str().unwrap().to_owned(), fault)
+            }
+            other => panic!("{other:?}"),
+        };
+        for name in ROLES {
+            let folder = founded();
+            let path = name.delegation_file(folder.path());
+            let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let good = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(fault(folder.path()), (file.clone(), DelegationFault::Missing));
+
+            // Of another owner, of another role, altered.
+            let other = founded();
+            fs::copy(name.delegation_file(other.path()), &path).unwrap();
+            let untrusted = |error| DelegationFault::Untrusted(error);
+            assert_eq!(fault(folder.path()), (file.clone(), untrusted(sealed_image::Error::RootUnknown)));
+            let next = if name == ROLES[0] { ROLES[1] } else { ROLES[0] };
+            fs::write(
+                &path,
+                if name == ROLES[0] {
+                    fs::read(next.delegation_file(folder.path())).unwrap()
+                } else {
+                    fs::read(ROLES[0].delegation_file(folder.path())).unwrap()
+                },
+            )
+            .unwrap();
+            assert!(matches!(fault(folder.path()).1, DelegationFault::Role { .. }));
+            let mut altered = good.clone();
+            *altered.last_mut().unwrap() ^= 1;
+            fs::write(&path, &altered).unwrap();
+            let (named, why) = fault(folder.path());
+            assert_eq!(named, file);
+            assert!(matches!(why, DelegationFault::Untrusted(_)), "{why}");
+            fs::write(&path, &good).unwrap();
+
+            // Another key in the place of the one that the root means.
+            fs::write(name.private_file(folder.path()), &*Es256Key::generate().to_pem()).unwrap();
+            assert!(matches!(fault(folder.path()).1, DelegationFault::Key { .. }));
+        }
+    }
+
+    #[test]
+    fn a_revoked_key_signs_nothing() {
+        for name in ROLES {
+            let folder = founded();
+            let key = PublicPart::read(&name.public_file(folder.path())).unwrap().key().thumbprint();
+            let root = read_root_key(folder.path()).unwrap();
+            Revocations::add(&super::super::revoked_file(folder.path()), &root, key).unwrap();
+            let refused = read(folder.path()).err().unwrap();
+            let revoked = |fault: &DelegationFault| *fault == DelegationFault::Revoked(key);
+            assert!(matches!(&refused, Error::Delegation { fault, .. } if revoked(fault)), "{refused}");
+        }
+        // A list that somebody shortened or wrote is refused, not left out.
+        let folder = founded();
+        fs::write(super::super::revoked_file(folder.path()), b"").unwrap();
+        assert!(matches!(read(folder.path()), Err(Error::Revocations { .. })));
+    }
+
+    #[test]
+    fn a_published_test_key_in_any_of_the_files_is_refused() {
+        let labels = [test_keys::ROOT, test_keys::BOOT, test_keys::PROVISION, test_keys::OS];
+        let mut refused = 0;
+        for label in labels {
+            let key = test_keys::es256(label);
+            for role in SIGNERS {
+                let root = Es256Key::generate();
+                let limits = Limits::of_role(role, BOARD);
+                let delegation = Delegation::sign(&root, role, &key.public_key(), &limits).unwrap();
+                let pem = test_keys::es256(label).to_pem();
+                let folder = tempfile::tempdir().unwrap();
+                fs::write(folder.path().join("key.pem"), &*pem).unwrap();
+                let key = OwnerKey::read(&folder.path().join("key.pem")).unwrap();
+                let keys = OwnerKeys { root: root.public(), roles: vec![(delegation, key)] };
+                assert_eq!(keys.owner().err().and_then(|error| error.code()), Some(FailCode::TestKey));
+                refused += 1;
+            }
+            let keys = OwnerKeys { root: key.public(), roles: Vec::new() };
+            assert_eq!(keys.owner().err().and_then(|error| error.code()), Some(FailCode::TestKey));
+        }
+        assert_eq!(refused, 12);
+    }
+
+    #[test]
+    fn production_takes_no_key_from_a_file_whatever_else_is_wrong_with_it() {
+        for name in [KeyName::Root].into_iter().chain(ROLES) {
+            let folder = tempfile::tempdir().unwrap();
+            let passphrase = passphrase(folder.path());
+            OwnerKeys::found_in(folder.path(), KeyPlace::Files(&passphrase), BOARD).unwrap();
+            let path = name.private_file(folder.path());
+            let sealed = fs::read_to_string(&path).unwrap();
+            let test_key = test_keys::es256(test_keys::ROOT).to_pem().to_string();
+            for before in [KeyName::Root].into_iter().chain(ROLES).take_while(|one| *one != name) {
+                fs::remove_file(before.private_file(folder.path())).unwrap();
+            }
+            for text in [sealed, test_key, "no key".into()] {
+                fs::write(&path, text).unwrap();
+                // The keys before it are nowhere: they are asked for first, but for the root, which nobody needs.
+                let error = OwnerKeys::read(folder.path(), ReleaseProfile::Production).err().unwrap();
+                match name {
+                    KeyName::Root | KeyName::Role(Role::Boot) => {
+                        assert!(
+                            matches!(&error, Error::KeyInFile { path: named } if *named == path),
+                            "{error}"
+                        );
+                    }
+                    _ => assert!(matches!(&error, Error::Read { .. }), "{error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn files_of_a_new_owner_are_encrypted_and_the_passphrase_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = passphrase(folder.path());
+        assert!(!format!("{given:?}").contains("a passphrase"));
+        OwnerKeys::found_in(folder.path(), KeyPlace::Files(&given), BOARD).unwrap();
+        let mut looked_at = 0;
+        for name in OwnerKeys::names() {
+            let path = name.private_file(folder.path());
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{}: {text}", name.name());
+            let open =
+                |passphrase| OwnerKey::read_for(ReleaseProfile::Development, &path, &mut Some(passphrase));
+            let read = open(self::passphrase(&path)).unwrap();
+            assert_eq!(read.public(), PublicPart::read(&name.public_file(folder.path())).unwrap());
+            let wrong = Passphrase::new("another".to_owned().into(), &path).unwrap();
+            let error = open(wrong).err().unwrap().to_string();
+            assert!(error.contains(path.to_str().unwrap()) && !error.contains("another\""), "{error}");
+            looked_at += 1;
+        }
+        assert_eq!(looked_at, 4);
+        let empty = Passphrase::new(String::new().into(), folder.path()).unwrap_err();
+        assert!(matches!(empty, Error::Passphrase { fault: crate::PassphraseFault::Empty, .. }), "{empty}");
+    }
+
+    #[test]
+    fn a_root_that_is_another_than_its_public_part_is_refused() {
+        let folder = founded();
+        fs::write(KeyName::Root.private_file(folder.path()), &*Es256Key::generate().to_pem()).unwrap();
+        let error = read_root_key(folder.path()).err().unwrap();
+        assert!(matches!(error, Error::OtherRoot { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_named() {
+        let folder = founded();
+        fs::write(KeyName::Role(Role::Os).private_file(folder.path()), "not a key").unwrap();
+        let error = read(folder.path()).err().unwrap();
+        assert!(matches!(error, Error::KeyFile { .. }), "{error}");
+        assert!(error.to_string().contains("owner-os.key.pem"), "{error}");
+    }
+
+    #[test]
+    fn rsa_is_for_the_role_os_and_survives_its_file() {
+        let folder = founded();
+        let os = KeyName::Role(Role::Os);
+        for name in [KeyName::Root, ROLES[0], ROLES[1]] {
+            let elsewhere = tempfile::tempdir().unwrap();
+            let made = create_keys(elsewhere.path(), &[name], KeyAlgorithm::Ps256Of3072, KeyPlace::OpenFiles);
+            let error = made.err().unwrap().to_string();
+            assert!(error.contains("devices take ES256 only"), "{error}");
+            assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        }
+        for file in [os.private_file(folder.path()), os.public_file(folder.path())] {
+            fs::remove_file(file).unwrap();
+        }
+        let passphrase = passphrase(folder.path());
+        let place = KeyPlace::Files(&passphrase);
+        let made = create_keys(folder.path(), &[os], KeyAlgorithm::Ps256Of3072, place).unwrap();
+        assert_eq!(made[0].algorithm(), KeyAlgorithm::Ps256Of3072);
+        let path = os.private_file(folder.path());
+        let key = OwnerKey::read_for(ReleaseProfile::Development, &path, &mut Some(passphrase)).unwrap();
+        assert_eq!(key.public(), made[0]);
+        assert_eq!(PublicPart::read(&os.public_file(folder.path())).unwrap(), made[0]);
+    }
+}
