@@ -9,6 +9,7 @@
 //!  preprovision                       ── burn ──▶ die in Secured, package on its storage
 //!  FlashLayout, write_disk            ── place ─▶ flash0, disk
 //!  inspect, open_boot_slot, open_os_slot          what a slot holds; what a device would make of it
+//!  look, verify_artefact                          any artefact by itself: what it says; what a device would make of it
 //!  audit                                          what storage must not show
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! one of them by value, whatever it is called. Packages and pre-provisioning are always `Production`.
 #![forbid(unsafe_code)]
 
+mod artefact;
 pub mod audit;
 mod check;
 mod clear;
@@ -41,11 +43,14 @@ mod passphrase;
 mod pem;
 mod preprovision;
 mod sealed_key;
+mod slot;
 pub mod test_keys;
 mod token;
 mod vendor;
+mod verify;
 mod x509;
 
+pub use artefact::Artefact;
 pub use check::{OpenedImage, open_boot_slot, open_os_slot};
 pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
@@ -57,7 +62,7 @@ pub use flash::{FlashLayout, write_disk};
 pub use folder::{
     BundleConfig, Check, CrateInfo, MadeRelease, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig,
     ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
-    make_release, read_root, verify_release,
+    make_release, read_root, read_root_key, verify_release,
 };
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
@@ -77,3 +82,4 @@ pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use token::{PIN_VARIABLE, TokenFault, TokenKey, TokenUri};
 pub use vendor::SiliconVendor;
+pub use verify::{Means, Verdict, verify_artefact};

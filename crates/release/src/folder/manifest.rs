@@ -125,13 +125,13 @@ pub(crate) struct SignedBy {
 
 /// Verifies a release manifest with the device's own code: the chain from the root to its signature.
 pub(crate) fn verify(untrusted: &[u8], board: &str, root: Digest) -> Result<SignedBy, Error> {
-    let policy = MessagePolicy {
-        content_type: CONTENT_TYPE,
-        role: ROLE,
-        board,
-        roots: &[Root { digest: root, revoked: false }],
-        refuse_test_keys: true,
-    };
+    verify_by(untrusted, board, &[Root { digest: root, revoked: false }])
+}
+
+/// Verifies a release manifest for a device whose fuses hold these roots.
+pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result<SignedBy, Error> {
+    let policy =
+        MessagePolicy { content_type: CONTENT_TYPE, role: ROLE, board, roots, refuse_test_keys: true };
     let payload = verify_message::<Es256AndPs256>(untrusted, &policy).map_err(Error::ReleaseSignature)?;
     let manifest = cbor::parse_exact(payload).map_err(|offset| Error::ReleaseManifest { offset })?;
     // The signatures hold, so what the message says of its signers is what the root says.

@@ -4,25 +4,28 @@
 //! Everything here is untrusted: it is read within its length, by the same strict parsers that devices have, and shown
 //! with the word that nothing is verified. No secret is shown, not even where a file holds one.
 
+mod apart;
+mod device;
+mod image;
+mod message;
+
+pub(crate) use apart::grant;
+
+use crate::artefact::Artefact;
 use crate::folder::{
-    self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, inspect_manifest,
-    is_release_folder,
+    self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, is_release_folder,
 };
-use crate::{AuthorityKey, DeviceFiles, Error, PackageFacts, SealedContentKey, files, hex, inspect_slot};
+use crate::{AuthorityKey, DeviceFiles, Error, PackageFacts, SealedContentKey, files, hex};
 use boot_crypto::host::es256_public_from_pem;
-use lifecycle::{Fuses, OtpImage, RootSlot, Row};
-use memory_map::Region;
-use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, FLASH0, OTP};
-use sealed_image::host::{Inspected, InspectedMessage};
-use sealed_image::{Compression, Grant, MAGIC, PublicKey, Role, Version};
+use sealed_image::{PublicKey, Role};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Longest file that is looked at, in bytes.
 const LONGEST: u64 = 1 << 30;
 
-/// Describes a file or a folder: an image or several, a release, a package, a signed message, an SBOM, a provenance, a
-/// public key, a sealed content key, the flash of a device.
+/// Describes a file or a folder: a release, a package, a device, and every [`Artefact`]; also an SBOM, a provenance, a public
+/// key, and a sealed content key.
 ///
 /// # Errors
 /// What cannot be read, or is nothing of Kiln's.
@@ -77,14 +80,20 @@ fn failed(error: &Error) -> Value {
 }
 
 fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
-    if untrusted.starts_with(&MAGIC) {
-        return Ok(json!({ "artefact": "images", "images": images(untrusted)? }));
+    match Artefact::of(untrusted) {
+        Some(Artefact::Images(_)) => {
+            return Ok(json!({ "artefact": "images", "images": image::images(untrusted)? }));
+        }
+        Some(Artefact::Manifest) => return apart::manifest(untrusted),
+        Some(Artefact::Delegation) => return apart::delegation(untrusted),
+        Some(Artefact::ReleaseManifest) => return message::signed(untrusted),
+        Some(Artefact::Message(kind)) => return message::of(kind, untrusted),
+        Some(Artefact::Fuses) => return Ok(device::bank(untrusted)),
+        Some(Artefact::Flash) => return Ok(device::flash(untrusted)),
+        None => {}
     }
-    if untrusted.len() as u64 == FLASH0.size {
-        return Ok(flash(untrusted));
-    }
-    if let Ok(message) = InspectedMessage::of(untrusted) {
-        return Ok(signed_message(&message));
+    if let Ok(message) = message::signed(untrusted) {
+        return Ok(message);
     }
     if let Ok(sealed) = SealedContentKey::decode_exact(untrusted) {
         return Ok(sealed.inspect());
@@ -130,103 +139,4 @@ fn floors(of: impl Fn(u8) -> u32) -> Value {
         .map(|(role, floor)| (role, json!(floor)))
         .collect::<serde_json::Map<_, _>>()
         .into()
-}
-
-fn signed_message(message: &InspectedMessage<'_>) -> Value {
-    let release = inspect_manifest(message.payload);
-    json!({
-        "artefact": if release.is_some() { "release manifest" } else { "signed message" },
-        "release": release,
-        "payload bytes": message.payload.len(),
-        "owner root": hex(&message.root.thumbprint()),
-        "delegations": message.grants.iter().map(grant).collect::<Vec<_>>(),
-    })
-}
-
-fn grant(grant: &Grant<'_>) -> Value {
-    let kinds: Vec<_> = grant.kinds.iter().map(sealed_image::Kind::name).collect();
-    let limit = |version: Version, none: Version| (version != none).then(|| version.to_string());
-    json!({
-        "role": grant.role.name(),
-        "key": hex(&grant.key.thumbprint()),
-        "algorithm": format!("{:?}", grant.key.algorithm()).to_uppercase(),
-        "kinds": kinds,
-        "boards": grant.boards().collect::<Vec<_>>(),
-        "from version": limit(grant.min_version, Version::MIN),
-        "to version": limit(grant.max_version, Version::MAX),
-    })
-}
-
-fn images(untrusted: &[u8]) -> Result<Vec<Value>, Error> {
-    let described = |info: &crate::ImageInfo| {
-        let offset = info.offset;
-        let bytes = untrusted.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
-        let image = Inspected::of(bytes).map_err(|error| Error::Image { offset, error })?;
-        let manifest = &image.manifest;
-        Ok(json!({
-            "kind": manifest.kind.name(),
-            "version": manifest.version.to_string(),
-            "board": manifest.board,
-            "rollback index": manifest.rollback_index,
-            "offset": format!("{offset:#x}"),
-            "bytes stored": image.image_len,
-            "bytes in the clear": manifest.plain_size,
-            "load address": format!("{:#x}", manifest.load_address),
-            "entry": format!("{:#x}", manifest.entry),
-            "chunks": manifest.chunk_count(),
-            "compression": if image.compression == Compression::None { "none" } else { "lz4" },
-            "manifest": hex(&image.manifest_digest),
-            "plain digest": hex(manifest.plain_digest),
-            "owner root": hex(&image.root),
-            "delegations": image.grants.iter().map(grant).collect::<Vec<_>>(),
-        }))
-    };
-    inspect_slot(untrusted)?.iter().map(described).collect()
-}
-
-fn flash(untrusted: &[u8]) -> Value {
-    let part = |region: Region| {
-        let start = (region.base - FLASH0.base) as usize;
-        untrusted.get(start..start + region.size as usize).unwrap_or_default()
-    };
-    let slot = |region| match images(part(region)) {
-        Ok(images) => json!(images),
-        Err(Error::SlotEmpty) => json!("empty"),
-        Err(error) => failed(&error),
-    };
-    json!({
-        "artefact": "flash of a device",
-        "slot a": slot(BOOT_SLOT_A),
-        "slot b": slot(BOOT_SLOT_B),
-        "fuses": fuses(&OtpImage::from_flash(part(OTP))),
-    })
-}
-
-/// Describes fuses; of secret rows, whether they are burned.
-fn fuses(otp: &OtpImage) -> Value {
-    let fuses = match Fuses::read(otp) {
-        Ok(fuses) => fuses,
-        Err(error) => {
-            return json!({ "unreadable": error.code().cause(), "code": error.code().name() });
-        }
-    };
-    let root = |slot: &RootSlot| match slot {
-        RootSlot::Active(digest) => Some(hex(digest)),
-        _ => None,
-    };
-    let locks = Fuses::read_locks(otp).unwrap_or_default();
-    let locked: Vec<_> =
-        Row::ALL.iter().filter(|row| locks.contains(**row)).map(|row| format!("{row:?}")).collect();
-    json!({
-        "lifecycle": fuses.lifecycle().name(),
-        "chip id": hex(fuses.chip_id()),
-        "debug locked": fuses.debug_locked(),
-        "owner roots": fuses.roots().iter().filter_map(root).collect::<Vec<_>>(),
-        "provisioning key burned": fuses.provisioning_key().is_some(),
-        "device seed burned": fuses.device_seed().is_some(),
-        "closing measurement": fuses.closing_measurement().map(|digest| hex(digest)),
-        "floors": floors(|role| fuses.floor(role).unwrap_or_default()),
-        "owner generation": fuses.owner_generation(),
-        "locked rows": locked,
-    })
 }
