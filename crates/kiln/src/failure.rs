@@ -104,6 +104,12 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
         }
         E::SealedKey { fault, .. } => fault.cure(),
+        E::DelegationMissing { .. } => {
+            "Give the image with --delegation, or another of the same signers, such as package/package.img of its release."
+        }
+        E::Unprovable { .. } => {
+            "`kiln inspect` shows it; the authority verifies it, with the vendor's root of the lot."
+        }
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
         E::Token { fault, .. } => token_cure(fault),

@@ -1,55 +1,24 @@
-//! `kiln verify`: what a device would make of a release or a package.
+//! Folders: releases and packages.
 
+use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
-use clap::Args;
-use release::{
-    ContentKey, Error, PackageRelease, hex, inspect_slot, is_release_folder, read_root, verify_release,
-};
-use serde_json::{Map, json};
-use std::path::PathBuf;
-
-/// Verifies a release folder, or a package, as a device would.
-///
-/// Of a release folder every file is checked, against the owner root that --root names; each check is listed. Without the
-/// content key nothing is decrypted; with it every object is opened too, to the last byte.
-#[derive(Args, Debug)]
-pub(crate) struct Verify {
-    /// The folder of the release, or of the package
-    folder: PathBuf,
-    /// The owner root's public key (PEM), from somewhere else than the folder: whose release it must be
-    #[arg(long, value_name = "FILE")]
-    root: Option<PathBuf>,
-    /// The file with the content key
-    #[arg(long, value_name = "FILE")]
-    content_key: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
+use release::{ContentKey, Error, PackageRelease, hex, inspect_slot, read_root, verify_release};
+use serde_json::json;
 
 impl Verify {
-    pub(crate) fn run(&self) -> Result<(), Failure> {
-        if is_release_folder(&self.folder) { self.release() } else { self.package() }
-    }
-
-    fn release(&self) -> Result<(), Failure> {
+    pub(super) fn release(&self) -> Result<(), Failure> {
         let Some(root) = &self.root else {
-            return Err(Failure::new(
-                "a folder cannot say by itself whose release it is",
-                "Give the owner root's public key with --root FILE, as you have it from the owner.",
-            ));
+            return Err(root_missing());
         };
         let root = read_root(root)?;
-        let content_key = self.content_key.as_deref().map(ContentKey::read).transpose()?;
+        let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
         let mut checks = Vec::new();
-        let verified = verify_release(&self.folder, root, content_key.as_ref(), &mut checks);
-        if !self.json {
-            checks.iter().for_each(|check| eprintln!("  ok   {}: {}", check.name, check.detail));
-        }
+        let verified = verify_release(&self.path, root, content_key.as_ref(), &mut checks);
+        self.say(&checks);
         let verified = verified?;
         let release = &verified.manifest;
         let mut facts = vec![
-            ("release", json!(self.folder)),
+            ("release", json!(self.path)),
             ("product", json!(release.product)),
             ("board", json!(release.board)),
             ("version", json!(release.version.to_string())),
@@ -58,8 +27,7 @@ impl Verify {
             ("owner root", json!(hex(&root))),
         ];
         if self.json {
-            let checks = checks.iter().map(|check| (check.name.to_owned(), json!(check.detail)));
-            facts.push(("checks", json!(checks.collect::<Map<_, _>>())));
+            facts.push(("checks", as_json(&checks)));
         }
         output::print(self.json, "The release is sound:", &facts);
         if content_key.is_none() {
@@ -68,15 +36,15 @@ impl Verify {
         Ok(())
     }
 
-    fn package(&self) -> Result<(), Failure> {
-        let release = PackageRelease::read(&self.folder)?;
+    pub(super) fn package(&self) -> Result<(), Failure> {
+        let release = PackageRelease::read(&self.path)?;
         release.check()?;
         if let Some(file) = &self.root
             && read_root(file)? != release.facts.policy.root_digest
         {
             return Err(Error::ReleaseMixed { what: "the package is for dies of another owner root" }.into());
         }
-        let opened = match &self.content_key {
+        let opened = match &self.key {
             Some(file) => release.open(&ContentKey::read(file)?)?.len(),
             None => 0,
         };
@@ -85,7 +53,7 @@ impl Verify {
             .map(|image| format!("{} {}", image.kind.name(), image.version))
             .collect();
         let facts = [
-            ("package", json!(self.folder)),
+            ("package", json!(self.path)),
             ("package id", json!(hex(&release.facts.package_id))),
             ("board", json!(release.facts.board)),
             ("version", json!(release.facts.version.to_string())),
