@@ -12,7 +12,7 @@ impl Verify {
         let mut checks = Vec::new();
         let verdict = verify_artefact(&self.path, &means, &mut checks);
         self.say(&checks);
-        let verdict = verdict?;
+        let verdict = verdict.map_err(|error| Failure::from(error).after(as_json(&checks)))?;
         let mut facts = vec![("file", json!(self.path)), ("artefact", json!(verdict.artefact))];
         facts.extend(verdict.facts);
         facts.push(("owner root", json!(hex(&PublicKey::P256(means.root).thumbprint()))));

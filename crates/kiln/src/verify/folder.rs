@@ -15,7 +15,7 @@ impl Verify {
         let mut checks = Vec::new();
         let verified = verify_release(&self.path, root, content_key.as_ref(), &mut checks);
         self.say(&checks);
-        let verified = verified?;
+        let verified = verified.map_err(|error| Failure::from(error).after(as_json(&checks)))?;
         let release = &verified.manifest;
         let mut facts = vec![
             ("release", json!(self.path)),

@@ -180,6 +180,12 @@ fn a_die_is_verified_by_its_fuses_and_by_what_it_boots() {
     {
         assert!(said.contains(words), "{words}: {said}");
     }
+    let output = desk.run(&format!("verify device {ROOT} --json"));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (checks(&object), &object["name"]),
+        (sorted(["fuses", "owner root"]).to_vec(), &"no-bootable-slot".into())
+    );
     desk.good("owner others");
     let said = desk.bad("verify device --root others/owner-root.pub.pem");
     assert!(said.contains("root-unknown"), "{said}");
