@@ -83,6 +83,16 @@ impl Device {
         self.run(|machine| machine.observe(&expectation()).unwrap_or_else(|error| panic!("{error}")))
     }
 
+    /// Has `judge` look at the folder of the device's `flash0.img` and `disk.img`, and boots the device then.
+    pub fn judge_and_boot<T>(&self, judge: impl FnOnce(&Path) -> T) -> (T, Report) {
+        let _turn = Turn::take();
+        let folder = tempfile::tempdir().expect("a folder for the device");
+        let config = self.write(&folder);
+        let judged = judge(folder.path());
+        let mut machine = Machine::start(&config).unwrap_or_else(|error| panic!("{error}"));
+        (judged, machine.observe(&expectation()).unwrap_or_else(|error| panic!("{error}")))
+    }
+
     /// Starts the device and lets `watch` watch it.
     pub fn run<T>(&self, watch: impl FnOnce(&mut Machine) -> T) -> T {
         self.run_and_look(|machine, _| watch(machine))

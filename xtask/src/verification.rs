@@ -23,6 +23,8 @@ const RIGS: &[&str] = &[
     "image trees, against U-Boot",
     "instruction faults, stage0",
     "instruction faults, stage2",
+    "kiln verify, against devices",
+    "kiln verify, against stages in QEMU",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
     "model check",

@@ -24,12 +24,12 @@ pub struct Trust<'a> {
 }
 
 impl Trust<'_> {
-    /// Verifies an answer of the authority and returns its payload.
-    pub(crate) fn verify<'b, V: Verifier>(
-        &self,
-        message: Message,
-        untrusted: &'b [u8],
-    ) -> Result<&'b [u8], Error> {
+    /// Verifies an answer of the authority and returns its payload: that it answers this device's own question, a session
+    /// verifies besides.
+    ///
+    /// # Errors
+    /// The first reason to refuse.
+    pub fn verify<'b, V: Verifier>(&self, message: Message, untrusted: &'b [u8]) -> Result<&'b [u8], Error> {
         let policy = MessagePolicy {
             content_type: content_type(message),
             role: Role::Authority,

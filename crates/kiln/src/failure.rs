@@ -1,7 +1,7 @@
 //! Why a command failed, and what to do about it.
 
 use fail_code::FailCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 use std::io::ErrorKind;
 
@@ -11,12 +11,18 @@ pub struct Failure {
     cause: String,
     code: Option<FailCode>,
     cure: Option<String>,
+    held: Option<Value>,
 }
 
 impl Failure {
     /// Makes a failure that has no code.
     pub fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { cause: cause.into(), code: None, cure: Some(cure.into()) }
+        Self { cause: cause.into(), code: None, cure: Some(cure.into()), held: None }
+    }
+
+    /// Adds what was found to hold before, for machines: people were told already.
+    pub(crate) fn after(self, checks: Value) -> Self {
+        Self { held: Some(checks), ..self }
     }
 
     /// Prints the failure: as text on stderr, or as JSON on stdout.
@@ -24,9 +30,12 @@ impl Failure {
         if json {
             let code = self.code.map(|code| format!("K{:04}", code.number()));
             let name = self.code.map(FailCode::name);
-            let object = json!({
+            let mut object = json!({
                 "result": "failed", "cause": self.cause, "code": code, "name": name, "cure": self.cure,
             });
+            if let Some(checks) = &self.held {
+                object["checks"] = checks.clone();
+            }
             println!("{object:#}");
             return;
         }
@@ -53,7 +62,7 @@ impl From<release::Error> for Failure {
     fn from(error: release::Error) -> Self {
         let code = error.code();
         let cure = cure(&error).map(String::from).or_else(|| code.map(|code| code.cure().into()));
-        Self { cause: error.to_string(), code, cure }
+        Self { cause: error.to_string(), code, cure, held: None }
     }
 }
 
@@ -104,6 +113,12 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
         }
         E::SealedKey { fault, .. } => fault.cure(),
+        E::DelegationMissing { .. } => {
+            "Give the image with --delegation, or another of the same signers, such as package/package.img of its release."
+        }
+        E::Unprovable { .. } => {
+            "`kiln inspect` shows it; the authority verifies it, with the vendor's root of the lot."
+        }
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
         E::Token { fault, .. } => token_cure(fault),

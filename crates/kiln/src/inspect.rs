@@ -6,9 +6,11 @@ use release::look;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Shows what an artefact says about itself, as a tree: image, package, release, SBOM, provenance, flash of a device.
+/// Shows what an artefact says about itself, as a tree.
 ///
-/// Nothing is verified, and no key is needed: `kiln verify` verifies. Secrets are not shown.
+/// Images, bare manifests, delegations, packages, releases, SBOM, provenance, public keys, sealed content keys, what device and
+/// authority say to each other (request, ticket, certificate request, receipt, closing proof, device certificate), fuses, and the
+/// flash of a device. Nothing is verified, and no key is needed: `kiln verify` verifies. Secrets are not shown.
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// A file or a folder

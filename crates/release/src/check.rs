@@ -1,11 +1,17 @@
 //! What a device would make of a slot: the device's own code, run on the host.
 
-use crate::{Error, ImageInfo, inspect_slot};
+use crate::Error;
+use crate::inspect::{self, ImageInfo};
+use crate::slot::Placed;
 use boot_crypto::{Digest, Key};
+use hal::Storage as _;
 use lifecycle::ROLES;
+use memory_map::Region;
+use sealed_image::host::Inspected;
 use sealed_image::{
-    Bundle, Es256AndPs256, Header, Kind, PAYLOAD_ALIGN, Package, Policy, Root, Tally, UntrustedImage,
+    Bundle, Es256AndPs256, Kind, MAX_METADATA, Package, Policy, Root, Tally, UntrustedImage, VerifiedImage,
 };
+use store::Cursor;
 
 /// An image that a device would run or load.
 #[derive(Clone, Debug)]
@@ -19,7 +25,7 @@ pub struct OpenedImage {
 /// What a device judges images by.
 pub(crate) struct Judge<'a> {
     pub(crate) board: &'a str,
-    pub(crate) root: Digest,
+    pub(crate) roots: Vec<Root>,
     /// Rollback floor of each role, at the index of its number less 1.
     pub(crate) floors: [u8; ROLES as usize],
     pub(crate) refuse_test_keys: bool,
@@ -28,20 +34,25 @@ pub(crate) struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// A die of this root at rollback floor 0, with test keys admitted.
     fn lenient(board: &'a str, root: Digest) -> Self {
-        Self { board, root, floors: [0; ROLES as usize], refuse_test_keys: false }
+        Self { board, roots: vec![active(root)], floors: [0; ROLES as usize], refuse_test_keys: false }
     }
 
     /// Judges something by what an image of this kind must be.
-    fn policy<T>(&self, kind: Kind, judge: impl FnOnce(&Policy<'_>) -> T) -> T {
+    pub(crate) fn policy<T>(&self, kind: Kind, judge: impl FnOnce(&Policy<'_>) -> T) -> T {
         let floor = kind.role().map(|role| self.floors[usize::from(role.number()) - 1]);
         judge(&Policy {
             board: self.board,
             kind,
-            roots: &[Root { digest: self.root, revoked: false }],
+            roots: &self.roots,
             rollback_floor: u32::from(floor.unwrap_or_default()),
             refuse_test_keys: self.refuse_test_keys,
         })
     }
+}
+
+/// Returns a root that fuses hold and that was not revoked.
+pub(crate) fn active(digest: Digest) -> Root {
+    Root { digest, revoked: false }
 }
 
 /// Verifies and decrypts a boot slot as stage0 of a die with this root would, at rollback floor 0 and with
@@ -60,7 +71,7 @@ pub fn open_boot_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Resu
 /// Why the device would refuse it.
 pub fn open_os_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Result<Vec<OpenedImage>, Error> {
     let judge = Judge::lenient(board, root);
-    let mut images = Images::of(slot)?;
+    let mut images = Images::of(slot, Kind::Bundle);
     let bundle = images.open(Kind::Bundle, &judge, key)?;
     let named = Bundle::parse(&bundle.plain).map_err(|error| Error::Image { offset: 0, error })?;
     let mut objects = Vec::new();
@@ -83,7 +94,7 @@ pub(crate) fn open_first(
     judge: &Judge<'_>,
     key: &Key,
 ) -> Result<OpenedImage, Error> {
-    Images::of(slot)?.open(kind, judge, key)
+    Images::of(slot, kind).open(kind, judge, key)
 }
 
 /// Verifies and decrypts a package as stage1 does: the index first, then every object that it names, and whether
@@ -93,7 +104,7 @@ pub(crate) fn open_package(
     judge: &Judge<'_>,
     content_key: &Key,
 ) -> Result<Vec<OpenedImage>, Error> {
-    let mut images = Images::of(package)?;
+    let mut images = Images::of(package, Kind::Package);
     let index = images.open(Kind::Package, judge, content_key)?;
     let at_start = |error| Error::Image { offset: 0, error };
     let named = Package::parse(&index.plain).map_err(at_start)?;
@@ -116,71 +127,103 @@ pub(crate) fn open_package(
 
 /// Verifies who signed each image of a slot, as a device does before it has a key: the chain from the root, the role,
 /// the board and the rollback floor. The first image must be of the kind `first`; what the others are, they say
-/// themselves, signed. Nothing is decrypted.
+/// themselves, signed. Nothing is decrypted, but every payload must be there in its length.
 pub(crate) fn verify_signatures(
     slot: &[u8],
     first: Kind,
     judge: &Judge<'_>,
 ) -> Result<Vec<ImageInfo>, Error> {
-    let infos = inspect_slot(slot)?;
-    for (place, info) in infos.iter().enumerate() {
-        let kind = if place == 0 { first } else { info.kind };
-        let image = slot.get(info.offset as usize..).ok_or(Error::SlotTruncated { offset: info.offset })?;
-        judge
-            .policy(kind, |policy| {
-                let header = Header::parse(image)?;
-                let metadata = image.get(..header.metadata_len() as usize);
-                let truncated = sealed_image::Error::Truncated {
-                    found: image.len() as u32,
-                    expected: header.metadata_len(),
-                };
-                UntrustedImage::parse(metadata.ok_or(truncated)?)?.verify::<Es256AndPs256>(policy).map(|_| ())
-            })
-            .map_err(|error| Error::Image { offset: info.offset, error })?;
+    let mut images = Images::of(slot, first);
+    let mut infos = vec![images.signed(Some(first), judge)?];
+    while !images.at_end() {
+        infos.push(images.signed(None, judge)?);
     }
     Ok(infos)
 }
 
-/// The images of a slot, one after the other.
+/// Returns the kind that an image says it is of, before anything is verified.
+pub(crate) fn claimed(untrusted: &[u8]) -> Option<Kind> {
+    Inspected::of(untrusted).ok().map(|image| image.manifest.kind)
+}
+
+/// The images of a slot, one after the other, as devices walk them.
 struct Images<'a> {
-    slot: &'a [u8],
-    infos: std::vec::IntoIter<ImageInfo>,
+    slot: Placed<'a>,
+    cursor: Cursor,
+    buffer: Vec<u8>,
     /// Where the next image starts, in bytes.
     next: u64,
 }
 
 impl<'a> Images<'a> {
-    fn of(slot: &'a [u8]) -> Result<Self, Error> {
-        Ok(Self { slot, infos: inspect_slot(slot)?.into_iter(), next: 0 })
+    /// Takes the images of a slot, the first of which should be of this kind.
+    fn of(slot: &'a [u8], first: Kind) -> Self {
+        let slot = Placed::new(slot, first);
+        let cursor = Cursor::new(slot.region());
+        Self { slot, cursor, buffer: vec![0; MAX_METADATA as usize], next: 0 }
+    }
+
+    /// Tells whether no image starts where the next one would.
+    fn at_end(&mut self) -> bool {
+        let next = self.cursor.clone().read_next(&mut self.slot, &mut self.buffer);
+        matches!(next, Err(store::Error::Empty { .. } | store::Error::NoFurtherImage { .. }))
+    }
+
+    /// Verifies the metadata of the next image, which must be of this kind or of the one that it says, and has `take` take
+    /// its payload.
+    fn next<T>(
+        &mut self,
+        kind: Option<Kind>,
+        judge: &Judge<'_>,
+        take: impl FnOnce(&mut Placed<'a>, &VerifiedImage<'_>, Region) -> Result<T, sealed_image::Error>,
+    ) -> Result<(ImageInfo, T), Error> {
+        let offset = self.next;
+        let at = |error| Error::Image { offset, error };
+        let stored =
+            self.cursor.read_next(&mut self.slot, &mut self.buffer).map_err(|error| match error {
+                store::Error::Empty { .. } => Error::SlotEmpty,
+                store::Error::Header(error) => at(error),
+                _ => Error::SlotTruncated { offset },
+            })?;
+        let metadata = stored.untrusted_metadata;
+        let kind = kind.or_else(|| claimed(metadata)).unwrap_or(Kind::Package);
+        let verified = judge
+            .policy(kind, |policy| UntrustedImage::parse(metadata)?.verify::<Es256AndPs256>(policy))
+            .map_err(at)?;
+        let taken = take(&mut self.slot, &verified, stored.payload).map_err(at)?;
+        let info = inspect::describe(metadata, offset).map_err(at)?;
+        self.next = (offset + info.stored_bytes).next_multiple_of(store::ALIGN);
+        Ok((info, taken))
+    }
+
+    /// Verifies who signed the next image.
+    fn signed(&mut self, kind: Option<Kind>, judge: &Judge<'_>) -> Result<ImageInfo, Error> {
+        let offset = self.next;
+        let (info, whole) = self.next(kind, judge, |slot, _, payload| Ok(slot.has(payload)))?;
+        if whole { Ok(info) } else { Err(Error::SlotTruncated { offset }) }
     }
 
     /// Opens the next image, which must be of this kind.
     fn open(&mut self, kind: Kind, judge: &Judge<'_>, key: &Key) -> Result<OpenedImage, Error> {
-        let info = self.infos.next().ok_or(Error::SlotTruncated { offset: self.next })?;
-        let offset = info.offset;
-        self.next = (offset + info.stored_bytes).next_multiple_of(u64::from(PAYLOAD_ALIGN));
-        let bytes = self.slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
-        let plain = judge
-            .policy(kind, |policy| decrypt(bytes, policy, key))
-            .map_err(|error| Error::Image { offset, error })?;
+        let (info, plain) =
+            self.next(Some(kind), judge, |slot, image, payload| decrypt(slot, image, payload, key))?;
         Ok(OpenedImage { info, plain })
     }
 }
 
-fn decrypt(image: &[u8], policy: &Policy<'_>, key: &Key) -> Result<Vec<u8>, sealed_image::Error> {
-    let header = Header::parse(image)?;
-    let metadata_len = header.metadata_len() as usize;
-    let truncated =
-        sealed_image::Error::Truncated { found: image.len() as u32, expected: metadata_len as u32 };
-    let (metadata, payload) = image.split_at_checked(metadata_len).ok_or(truncated)?;
-    let verified = UntrustedImage::parse(metadata)?.verify::<Es256AndPs256>(policy)?;
-    let opener = verified.unwrap_key(key)?;
+fn decrypt(
+    slot: &mut Placed<'_>,
+    image: &VerifiedImage<'_>,
+    payload: Region,
+    key: &Key,
+) -> Result<Vec<u8>, sealed_image::Error> {
+    let opener = image.unwrap_key(key)?;
     let mut plain = Vec::new();
     let mut tally = Tally::default();
     for chunk in opener.chunks() {
-        let start = chunk.stored_offset as usize;
-        let end = start + chunk.stored_len as usize;
-        let mut stored = payload.get(start..end).ok_or(truncated)?.to_vec();
+        let mut stored = vec![0; chunk.stored_len as usize];
+        let length = sealed_image::Error::ChunkLength { index: chunk.index, found: 0 };
+        slot.read(payload.base + chunk.stored_offset, &mut stored).map_err(|_| length)?;
         let mut opened = vec![0; chunk.plain_len as usize];
         tally.add(&opener.open_chunk_into(chunk.index, &mut stored, &mut opened)?);
         plain.extend(opened);

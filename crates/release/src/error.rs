@@ -76,6 +76,41 @@ pub enum Error {
         /// Why.
         error: sealed_image::Error,
     },
+    /// A device would refuse something that is signed and lies by itself.
+    #[error("the {what}: {cause} ({error:?})", cause = error.code().cause())]
+    Signed {
+        /// What.
+        what: &'static str,
+        /// Why.
+        error: sealed_image::Error,
+    },
+    /// A device would refuse an answer of the authority.
+    #[error("the answer: {cause} ({0:?})", cause = .0.code().cause())]
+    Answer(factory_proto::Error),
+    /// A stage would refuse what it is to boot.
+    #[error("{what}: {}{}", code.cause(), slots.iter().map(|(slot, code)| format!("\n  {slot} refused: {code}")).collect::<String>())]
+    Refused {
+        /// What does not happen.
+        what: String,
+        /// Why.
+        code: FailCode,
+        /// The slots that were tried before, and why each was refused.
+        slots: Vec<(String, FailCode)>,
+    },
+    /// A bare manifest has nothing with it that its signatures could be verified with.
+    #[error("{} is a manifest by itself: who may sign it, its image says, and that is not here", path.display())]
+    DelegationMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An owner root proves nothing about a message.
+    #[error("{} is a {} of a device: the silicon vendor's key proves it, and the owner's root does not", path.display(), message.name())]
+    Unprovable {
+        /// The file.
+        path: PathBuf,
+        /// Which message it is.
+        message: factory_proto::Message,
+    },
     /// A slot ends inside an image.
     #[error("the slot ends inside the image at offset {offset:#x}")]
     SlotTruncated {
@@ -424,6 +459,9 @@ impl Error {
             Self::Image { error, .. } | Self::Seal(sealed_image::host::SealError::Manifest(error)) => {
                 Some(error.code())
             }
+            Self::Signed { error, .. } => Some(error.code()),
+            Self::Answer(error) => Some(error.code()),
+            Self::Refused { code, .. } => Some(*code),
             Self::Kernel { error, .. } => Some(error.code()),
             Self::Place { .. } => Some(FailCode::LoadAddress),
             Self::Overlap(..) => Some(FailCode::LoadOverlap),

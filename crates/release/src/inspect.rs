@@ -50,11 +50,17 @@ pub fn inspect_slot(slot: &[u8]) -> Result<Vec<ImageInfo>, Error> {
 }
 
 fn inspect(bytes: &[u8], offset: u64) -> Result<ImageInfo, Error> {
-    let Inspected { manifest, manifest_digest, compression, root, signers, image_len, .. } =
-        Inspected::of(bytes).map_err(|error| Error::Image { offset, error })?;
-    if image_len > bytes.len() as u64 {
+    let info = describe(bytes, offset).map_err(|error| Error::Image { offset, error })?;
+    if info.stored_bytes > bytes.len() as u64 {
         return Err(Error::SlotTruncated { offset });
     }
+    Ok(info)
+}
+
+/// Describes the image whose metadata these bytes begin with; it starts at `offset` in its slot.
+pub(crate) fn describe(untrusted: &[u8], offset: u64) -> Result<ImageInfo, sealed_image::Error> {
+    let Inspected { manifest, manifest_digest, compression, root, signers, image_len, .. } =
+        Inspected::of(untrusted)?;
     Ok(ImageInfo {
         offset,
         kind: manifest.kind,

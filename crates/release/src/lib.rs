@@ -9,6 +9,7 @@
 //!  preprovision                       ── burn ──▶ die in Secured, package on its storage
 //!  FlashLayout, write_disk            ── place ─▶ flash0, disk
 //!  inspect, open_boot_slot, open_os_slot          what a slot holds; what a device would make of it
+//!  look, verify_artefact                          any artefact by itself: what it says; what a device would make of it
 //!  audit                                          what storage must not show
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! one of them by value, whatever it is called. Packages and pre-provisioning are always `Production`.
 #![forbid(unsafe_code)]
 
+mod artefact;
 pub mod audit;
 mod check;
 mod clear;
@@ -40,10 +42,13 @@ mod package_files;
 mod pem;
 mod preprovision;
 mod sealed_key;
+mod slot;
 pub mod test_keys;
 mod vendor;
+mod verify;
 mod x509;
 
+pub use artefact::Artefact;
 pub use check::{OpenedImage, open_boot_slot, open_os_slot};
 pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
@@ -55,7 +60,7 @@ pub use flash::{FlashLayout, write_disk};
 pub use folder::{
     BundleConfig, Check, CrateInfo, MadeRelease, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig,
     ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
-    make_release, read_root, verify_release,
+    make_release, read_root, read_root_key, verify_release,
 };
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
@@ -78,3 +83,4 @@ pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use vendor::SiliconVendor;
+pub use verify::{Means, Verdict, verify_artefact};

@@ -188,7 +188,7 @@ impl PackageRelease {
     fn judge(&self, floors: [u8; ROLES as usize]) -> check::Judge<'_> {
         check::Judge {
             board: &self.facts.board,
-            root: self.facts.policy.root_digest,
+            roots: vec![check::active(self.facts.policy.root_digest)],
             floors,
             refuse_test_keys: true,
         }

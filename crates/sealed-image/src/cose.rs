@@ -173,6 +173,14 @@ impl<'a> UntrustedSigned<'a> {
     pub(crate) fn is_message(&self, content_type: &str) -> bool {
         names(self.body, MESSAGE_PROTECTED, content_type)
     }
+
+    /// Returns the content type that what was signed is said to be of.
+    #[cfg(feature = "host")]
+    pub(crate) fn content_type(&self) -> Option<&'a str> {
+        let mut r = Reader::new(self.body);
+        r.literal(MESSAGE_PROTECTED)?;
+        r.text()
+    }
 }
 
 impl<'b> Decode<'b> for UntrustedSigned<'b> {
@@ -227,6 +235,14 @@ impl UntrustedSign1<'_> {
     /// this content type.
     pub fn is_message(&self, content_type: &str) -> bool {
         names(self.protected, SIGN1_MESSAGE_PROTECTED, content_type)
+    }
+
+    /// Returns the content type that what was signed is said to be of.
+    #[cfg(feature = "host")]
+    pub fn content_type(&self) -> Option<&str> {
+        let mut r = Reader::new(self.protected);
+        r.literal(SIGN1_MESSAGE_PROTECTED)?;
+        r.text()
     }
 
     /// Verifies the signature with a public key, x followed by y.

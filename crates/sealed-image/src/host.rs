@@ -4,13 +4,13 @@
 //! its own salt and data key, so no two copies share ciphertext. Nothing here judges whether an image makes
 //! sense for a device; the `release` crate does that, and tests make images that do not.
 
-mod certificate;
+mod apart;
 mod cose;
 mod inspect;
 
-pub use certificate::verify_certificate;
+pub use apart::{verify_certificate, verify_manifest};
 pub use cose::{certify, delegation, encode_key, sign_manifest, sign_message, sign1_message};
-pub use inspect::{Inspected, InspectedMessage};
+pub use inspect::{Inspected, InspectedCertificate, InspectedManifest, InspectedMessage};
 
 use crate::cbor;
 use crate::cose::MAX_SIGNATURES;

@@ -10,7 +10,7 @@ const CIPHER_AES_256_GCM: u8 = 1;
 /// A wrapping key wraps one data key only, so its nonce may be constant.
 const WRAP_NONCE: [u8; 12] = [0; 12];
 /// A data key and its tag.
-const WRAPPED_BYTES: usize = 32 + AES_GCM_TAG_BYTES;
+pub(crate) const WRAPPED_BYTES: usize = 32 + AES_GCM_TAG_BYTES;
 /// Length of a sealing record: every field has a fixed length.
 pub(crate) const SEALING_BYTES: usize = 8 + 32 + 3 + WRAPPED_BYTES;
 

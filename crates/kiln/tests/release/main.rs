@@ -1,6 +1,7 @@
 //! `kiln release` and `kiln verify` as people and machines use them: what they refuse, and that other people's tools
 //! agree.
 
+mod artefacts;
 #[path = "../common/mod.rs"]
 mod common;
 mod delegation;

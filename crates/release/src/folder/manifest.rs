@@ -126,18 +126,17 @@ pub(crate) struct SignedBy {
 
 /// Verifies a release manifest with the device's own code: the chain from the root to its signature.
 pub(crate) fn verify(untrusted: &[u8], board: &str, root: Digest) -> Result<SignedBy, Error> {
+    verify_by(untrusted, board, &[Root { digest: root, revoked: false }])
+}
+
+/// Verifies a release manifest for a device whose fuses hold these roots.
+pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result<SignedBy, Error> {
     // The version that the delegation has to cover is read from bytes that are believed only after that.
     let said = InspectedMessage::of(untrusted).ok();
     let version =
         said.and_then(|said| cbor::parse_exact(said.payload).ok()).map(|one: ReleaseManifest| one.version);
-    let policy = MessagePolicy {
-        content_type: CONTENT_TYPE,
-        role: ROLE,
-        board,
-        version,
-        roots: &[Root { digest: root, revoked: false }],
-        refuse_test_keys: true,
-    };
+    let policy =
+        MessagePolicy { content_type: CONTENT_TYPE, role: ROLE, board, version, roots, refuse_test_keys: true };
     let payload = verify_message::<Es256AndPs256>(untrusted, &policy).map_err(Error::ReleaseSignature)?;
     let manifest = cbor::parse_exact(payload).map_err(|offset| Error::ReleaseManifest { offset })?;
     // The signatures hold, so what the message says of its signers is what the root says.

@@ -41,12 +41,13 @@ pub(crate) use dsse::inspect as inspect_envelope;
 pub use make::{MadeRelease, ReleasePlaces, make_release};
 pub(crate) use manifest::MANIFEST;
 pub(crate) use manifest::inspect as inspect_manifest;
+pub(crate) use manifest::verify_by as verify_manifest;
 pub use manifest::{ReleaseFile, ReleaseManifest};
 pub(crate) use provenance::PROVENANCE;
 pub use sbom::CrateInfo;
 pub(crate) use sbom::SBOM;
 pub(crate) use sbom::inspect as inspect_bill;
-pub use verify::{Check, VerifiedRelease, is_release_folder, read_root, verify_release};
+pub use verify::{Check, VerifiedRelease, is_release_folder, read_root, read_root_key, verify_release};
 
 use crate::{Error, inspect_slot};
 use sealed_image::Kind;

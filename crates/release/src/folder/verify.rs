@@ -48,9 +48,16 @@ pub struct VerifiedRelease {
 /// # Errors
 /// A file that cannot be read, or holds no P-256 public key.
 pub fn read_root(path: &Path) -> Result<Digest, Error> {
+    Ok(PublicKey::P256(read_root_key(path)?).thumbprint())
+}
+
+/// Reads the public key of an owner root from PEM: x followed by y.
+///
+/// # Errors
+/// As [`read_root`].
+pub fn read_root_key(path: &Path) -> Result<[u8; 64], Error> {
     let text = files::read_text(path)?;
-    let public = es256_public_from_pem(&text).map_err(|error| Error::KeyFile { path: path.into(), error })?;
-    Ok(PublicKey::P256(public).thumbprint())
+    es256_public_from_pem(&text).map_err(|error| Error::KeyFile { path: path.into(), error })
 }
 
 /// Tells whether a folder is to be a release folder, and not a package.
@@ -275,8 +282,8 @@ fn check_images(
         .iter()
         .zip([(&package.stage1, policy.secured_floors), (&package.package, policy.production_floors)])
     {
-        let judge =
-            Judge { board: &package.facts.board, root: policy.root_digest, floors, refuse_test_keys: true };
+        let roots = vec![check::active(policy.root_digest)];
+        let judge = Judge { board: &package.facts.board, roots, floors, refuse_test_keys: true };
         images.extend(check::verify_signatures(slot, *first, &judge)?);
         for (name, manifest) in signed_manifests(slot)? {
             if get(files, &name)? != manifest {

@@ -1,5 +1,6 @@
 //! What the device side of a sealed image takes and refuses.
 
+mod apart;
 mod bundle;
 mod by_hand;
 mod common;

@@ -1,0 +1,99 @@
+//! `kiln verify`: what a device would make of an artefact.
+
+mod artefact;
+mod folder;
+
+use crate::Failure;
+use clap::Args;
+use release::{Artefact, Check, is_release_folder};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// Verifies any artefact offline, as a device would: with the device's code, and its refusal codes.
+///
+/// A release folder, a package, an image or several, a bare manifest, a delegation, an answer of the authority (ticket, receipt,
+/// device certificate), fuses, flash0, or the folder of a device. Each check is listed, and what could not be checked. Without
+/// the key that opens it nothing is decrypted.
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// A file, or a folder
+    path: PathBuf,
+    /// The owner root's public key (PEM), from somewhere else than what is verified
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// A root key that the owner has revoked; may be given up to three times
+    #[arg(long, value_name = "FILE")]
+    revoked: Vec<PathBuf>,
+    /// The board of the device
+    #[arg(long, value_name = "NAME", default_value = memory_map::qemu_virt::BOARD)]
+    board: String,
+    /// The rollback floor in the device's fuses, of the role that signs; a flash brings its own
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    floor: u8,
+    /// The device is a development die, which takes published test keys
+    #[arg(long)]
+    development: bool,
+    /// What the file should be: a kind of image, manifest, delegation, ticket, receipt, device-certificate, fuses, flash [default: what it says itself]
+    #[arg(long = "as", value_name = "WHAT", value_parser = artefact_named)]
+    expected: Option<Artefact>,
+    /// The file with the key that opens it: a package's content key, or the provisioning key for stage1
+    #[arg(long, value_name = "FILE", visible_alias = "content-key")]
+    key: Option<PathBuf>,
+    /// The delegations that a bare manifest lacks: an image, or several, of the same signers
+    #[arg(long, value_name = "FILE")]
+    delegation: Option<PathBuf>,
+    /// The device's request, which a ticket has to answer
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// The package whose fuse policy the fuses have to follow
+    #[arg(long, value_name = "FOLDER")]
+    package: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Verify {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let board = memory_map::qemu_virt::BOARD;
+        if self.board != board {
+            return Err(Failure::new(
+                format!("this release has no device code for the board {}", self.board),
+                format!("Give --board {board}, which is the one that there is, or leave it out."),
+            ));
+        }
+        match &self.path {
+            path if is_release_folder(path) => self.release(),
+            // A device's folder has a flash0.img; whatever else is a folder is to be a package.
+            path if path.is_dir() && !path.join("flash0.img").exists() => self.package(),
+            _ => self.artefact(),
+        }
+    }
+
+    /// Tells a person what holds.
+    fn say(&self, checks: &[Check]) {
+        if !self.json {
+            checks.iter().for_each(|check| eprintln!("  ok   {}: {}", check.name, check.detail));
+        }
+    }
+}
+
+/// Returns checks as JSON: what was found, by the name of the check.
+fn as_json(checks: &[Check]) -> Value {
+    let checks = checks.iter().map(|check| (check.name.to_owned(), json!(check.detail)));
+    checks.collect::<Map<_, _>>().into()
+}
+
+fn root_missing() -> Failure {
+    Failure::new(
+        "nothing can say by itself whose it is",
+        "Give the owner root's public key with --root FILE, as you have it from the owner.",
+    )
+}
+
+fn artefact_named(name: &str) -> Result<Artefact, String> {
+    Artefact::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Artefact::all().map(Artefact::name).collect();
+        format!("it is one of {}", names.join(", "))
+    })
+}

@@ -1,0 +1,344 @@
+//! `kiln inspect` and `kiln verify` with each artefact by itself: what they show, name and refuse.
+
+use crate::{RELEASE, desk};
+use boot_crypto::host::{Es256Key, es256_public_pem, random};
+use boot_crypto::{EcKey, Key, sha256};
+use factory_proto::authority::Authority;
+use factory_proto::device::{Device, Session, VerifiedTicket};
+use factory_proto::{ClosingProof, Message, Ticket, content_type};
+use lifecycle::{Die, FuseFacts, Lifecycle, OtpImage, Row};
+use memory_map::qemu_virt::{BOARD, FLASH0, OTP};
+use sealed_image::host::{Signer, certify, delegation, encode_grant, sign_message};
+use sealed_image::{Grant, KindSet, MAX_BOARDS, Role, Version};
+use serde_json::Value;
+use std::fs;
+
+const ROOT: &str = "--root keys/owner-root.pub.pem";
+
+/// The names of the checks of a verdict.
+fn checks(verdict: &Value) -> Vec<&str> {
+    verdict["checks"].as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn sorted<const N: usize>(mut names: [&str; N]) -> [&str; N] {
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn images_are_verified_by_themselves_and_opened_with_their_key() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let verdict = desk.good_json(&format!("verify r1/package/stage1.img {ROOT}"));
+    assert_eq!(checks(&verdict), sorted(["signatures", "place"]));
+    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
+    let line = format!("verify r1/package/stage1.img {ROOT} --key r1/package/provisioning.key");
+    let verdict = desk.good_json(&line);
+    assert_eq!(checks(&verdict), sorted(["signatures", "place", "payload"]));
+    assert_eq!((&verdict["kind"], &verdict["version"]), (&"stage1".into(), &"1.2.3".into()));
+    assert!(verdict["not_checked"].as_array().unwrap().is_empty());
+    let said = desk.bad(&format!("verify r1/package/stage1.img {ROOT} --key content.key"));
+    assert!(said.contains("K0400 key-unwrap"), "{said}");
+
+    let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT}"));
+    assert_eq!(verdict["artefact"], "package");
+    assert_eq!(checks(&verdict), ["signatures"]);
+    let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT} --key content.key"));
+    assert_eq!(checks(&verdict), sorted(["signatures", "payloads", "package"]));
+
+    for (line, code) in [
+        (format!("verify r1/package/stage1.img {ROOT} --floor 3"), "rolled-back"),
+        (format!("verify r1/package/stage1.img {ROOT} --as stage2"), "kind-wrong"),
+        (format!("verify r1/package/stage1.img {ROOT} --revoked keys/owner-root.pub.pem"), "root-revoked"),
+        (format!("verify r1/package/package.img {ROOT} --as kernel"), "kind-wrong"),
+    ] {
+        let said = desk.bad(&line);
+        assert!(said.contains(code), "{line}: {said}");
+        assert!(said.contains("\n  cure  "), "{said}");
+        let output = desk.run(&format!("{line} --json"));
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(
+            object["code"].as_str().unwrap().starts_with('K') && object["result"] == "failed",
+            "{object}"
+        );
+    }
+    let said = desk.bad("verify r1/package/stage1.img");
+    assert!(said.contains("nothing can say by itself whose it is"), "{said}");
+    let said = desk.bad(&format!("verify r1/package/stage1.img {ROOT} --board another"));
+    assert!(said.contains("no device code for the board another"), "{said}");
+    let said = desk.bad(&format!("verify r1/RELEASE-NOTES.md {ROOT}"));
+    assert!(said.contains("it is nothing that `kiln verify` knows"), "{said}");
+    let output = desk.run(&format!("verify r1/package/stage1.img {ROOT} --as something"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("device-certificate"), "{said}");
+}
+
+#[test]
+fn bare_manifests_are_shown_and_verified_with_the_delegations_of_an_image() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let mut kinds = 0;
+    for entry in fs::read_dir(desk.path("r1/manifests")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let file = format!("r1/manifests/{name}");
+        let tree: Value = serde_json::from_str(&desk.good(&format!("inspect {file} --json"))).unwrap();
+        assert_eq!(tree["artefact"], "signed manifest");
+        assert_eq!(tree["version"], "1.2.3");
+        let said = desk.bad(&format!("verify {file} {ROOT}"));
+        assert!(said.contains("is a manifest by itself") && said.contains("--delegation"), "{said}");
+        let image = if name == "stage1.cose" { "stage1.img" } else { "package.img" };
+        let line = format!("verify {file} {ROOT} --delegation r1/package/{image}");
+        let verdict = desk.good_json(&line);
+        assert_eq!((&verdict["kind"], &verdict["plain_digest"]), (&tree["kind"], &tree["plain digest"]));
+        assert!(verdict["not_checked"][0].as_str().unwrap().contains("the payload, which is not there"));
+        let bytes = fs::read(desk.path(&file)).unwrap();
+        let mut altered = bytes.clone();
+        *altered.last_mut().unwrap() ^= 1;
+        desk.put("altered", &altered);
+        let said = desk.bad(&line.replace(&file, "altered"));
+        assert!(said.contains("signature-invalid"), "{said}");
+        kinds += 1;
+    }
+    assert!(kinds >= 6, "{kinds}");
+    // The manifest of the release itself.
+    let verdict = desk.good_json(&format!("verify r1/release.cose {ROOT}"));
+    assert_eq!((&verdict["product"], checks(&verdict)), (&"demo".into(), vec!["signatures"]));
+}
+
+#[test]
+fn a_die_is_verified_by_its_fuses_and_by_what_it_boots() {
+    let desk = desk();
+    desk.good(RELEASE);
+    desk.good("fabricate --stage0 stage0.bin --vendor vendor device");
+    let said = desk.bad(&format!("verify device {ROOT}"));
+    assert!(said.contains("lifecycle-forbids"), "{said}");
+    desk.good("preprovision --package r1/package device --yes");
+    let verdict = desk.good_json(&format!("verify device {ROOT}"));
+    assert_eq!(checks(&verdict), sorted(["fuses", "owner root", "stage0"]));
+    assert_eq!((&verdict["boot_slot"], &verdict["stage"]), (&"A".into(), &"stage1 1.2.3".into()));
+    assert_eq!(verdict["lifecycle"], "secured");
+    let flash0 = fs::read(desk.path("device/flash0.img")).unwrap();
+    assert_eq!(flash0.len() as u64, FLASH0.size);
+    let verdict = desk.good_json(&format!("verify device/flash0.img {ROOT}"));
+    assert_eq!(verdict["boot_slot"], "A");
+
+    // The bank by itself.
+    let bank = &flash0[OTP.base as usize..][..OTP.size as usize];
+    desk.put("otp.img", bank);
+    let tree: Value = serde_json::from_str(&desk.good("inspect otp.img --json")).unwrap();
+    assert_eq!(
+        (&tree["artefact"], &tree["fuses"]["lifecycle"]),
+        (&"fuses of a die".into(), &"secured".into())
+    );
+    let line = format!("verify otp.img {ROOT} --package r1/package");
+    let verdict = desk.good_json(&line);
+    assert_eq!(checks(&verdict), sorted(["fuses", "owner root", "boots", "fuse policy"]));
+    // Drift is corrected, and said; a root that another burned is not passed over where the policy is known.
+    let mut drifted = bank.to_vec();
+    drifted[0] ^= 1;
+    desk.put("drifted.img", &drifted);
+    let said = String::from_utf8(desk.run(&format!("verify drifted.img {ROOT}")).stderr).unwrap();
+    assert!(said.contains("redundancy corrected ChipId"), "{said}");
+    let mut foreign = OtpImage::from_flash(bank);
+    foreign.root(1, &[7; 32]);
+    desk.put("foreign.img", &foreign.to_flash(OTP.size as usize));
+    desk.good(&format!("verify foreign.img {ROOT}"));
+    let said = desk.bad(&line.replace("otp.img", "foreign.img"));
+    assert!(said.contains("second-owner-root"), "{said}");
+    let mut torn = bank.to_vec();
+    torn[..64].fill(0x0F);
+    desk.put("torn.img", &torn);
+    let said = desk.bad(&format!("verify torn.img {ROOT}"));
+    assert!(said.contains("otp-unreadable"), "{said}");
+
+    // Nothing that a stage derives its keys from is shown.
+    let key = fs::read_to_string(desk.path("r1/package/provisioning.key")).unwrap();
+    let secret = OTP.base as usize + 4 * Row::SiliconSecret.first_word();
+    let silicon: String = flash0[secret..secret + 32].iter().map(|byte| format!("{:02x}", !byte)).collect();
+    for line in [
+        "inspect device",
+        "inspect otp.img",
+        &format!("verify device {ROOT}"),
+        &format!("verify otp.img {ROOT}"),
+    ] {
+        for form in ["", " --json"] {
+            let output = desk.run(&format!("{line}{form}"));
+            let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+            assert!(!said.contains(key.trim()) && !said.contains(&silicon), "{line}: {said}");
+        }
+    }
+
+    // Neither slot: both are named with their codes.
+    let mut altered = flash0.clone();
+    for slot in [memory_map::qemu_virt::BOOT_SLOT_A, memory_map::qemu_virt::BOOT_SLOT_B] {
+        altered[slot.base as usize] ^= 1;
+    }
+    desk.put("device/flash0.img", &altered);
+    let said = desk.bad(&format!("verify device {ROOT}"));
+    for words in
+        ["stage0 boots nothing", "boot slot A refused: K0", "boot slot B refused: K0", "no-bootable-slot"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let output = desk.run(&format!("verify device {ROOT} --json"));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (checks(&object), &object["name"]),
+        (sorted(["fuses", "owner root"]).to_vec(), &"no-bootable-slot".into())
+    );
+    desk.good("keys create others");
+    let said = desk.bad("verify device --root others/owner-root.pub.pem");
+    assert!(said.contains("root-unknown"), "{said}");
+}
+
+/// A root, an authority that it delegates to, and the delegation.
+fn authority() -> (Es256Key, Es256Key, Vec<u8>) {
+    let key = || Es256Key::from_scalar(&random()).unwrap();
+    let (root, signing) = (key(), key());
+    let mut boards = [""; MAX_BOARDS];
+    boards[0] = BOARD;
+    let grant = Grant {
+        role: Role::Authority,
+        key: sealed_image::PublicKey::P256(signing.public()),
+        kinds: KindSet::default(),
+        boards,
+        min_version: Version::MIN,
+        max_version: Version::MAX,
+    };
+    let certificate = certify(&root, &encode_grant(&grant)).unwrap();
+    (root, signing, certificate)
+}
+
+#[test]
+fn answers_of_the_authority_and_its_delegation_are_shown_and_verified() {
+    let desk = desk();
+    let (root, signing, certificate) = authority();
+    desk.put("root.pem", es256_public_pem(&root.public()).unwrap().as_bytes());
+    let secrets = [0x5E; 80];
+    let ticket = Ticket {
+        request_digest: &[1; 32],
+        chip_id: &[2; 16],
+        nonce: &[3; 32],
+        package_id: &[4; 32],
+        install: &[5; 32],
+        serial: "KILN-000042",
+        ephemeral: &[6; 64],
+        secrets: &secrets,
+    };
+    let part = delegation(&root.public_key(), std::slice::from_ref(&certificate));
+    let signed =
+        |message, payload: &[u8]| sign_message(content_type(message), payload, &part, &[&signing]).unwrap();
+    desk.put("ticket", &signed(Message::Ticket, &ticket.encode()));
+    desk.put("junk", &signed(Message::Ticket, b"junk"));
+    let tree: Value = serde_json::from_str(&desk.good("inspect ticket --json")).unwrap();
+    assert_eq!((&tree["artefact"], &tree["says"]["serial"]), (&"ticket".into(), &"KILN-000042".into()));
+    assert_eq!(tree["says"]["secrets"], "80 bytes, encrypted to the device");
+    assert!(!tree.to_string().contains("5e5e5e5e"));
+    let verdict = desk.good_json("verify ticket --root root.pem");
+    assert_eq!(checks(&verdict), sorted(["signatures", "content type", "form"]));
+    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
+    for (line, code) in [
+        ("verify ticket --root keys/owner-root.pub.pem", "ticket-invalid"),
+        ("verify ticket --root root.pem --as receipt", "receipt-invalid"),
+        ("verify junk --root root.pem", "answer-malformed"),
+        ("verify ticket --root root.pem --request ticket", "request"),
+    ] {
+        let said = desk.bad(line);
+        assert!(said.contains(code), "{line}: {said}");
+    }
+
+    let certified = certificate.clone();
+    let answers = Authority::new(&root.public_key(), certificate.clone(), Box::new(signing));
+    desk.put("receipt", &answers.receipt(&[5; 32], &sha256(b"csr")).unwrap());
+    desk.put("certificate", &answers.release(&[5; 32], &[2; 16], &[b"leaf", b"issuer"]).unwrap());
+    for (file, name) in [("receipt", "receipt"), ("certificate", "device-certificate")] {
+        let tree: Value = serde_json::from_str(&desk.good(&format!("inspect {file} --json"))).unwrap();
+        assert_eq!(
+            (&tree["artefact"], tree["delegations"][0]["role"].as_str()),
+            (&name.into(), Some("authority"))
+        );
+        let verdict = desk.good_json(&format!("verify {file} --root root.pem"));
+        assert_eq!(verdict["install"], "05".repeat(32));
+    }
+
+    let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let json = serde_json::json!({ "root": text(&root.public()), "certificate": text(&certified) });
+    desk.put("delegation.json", json.to_string().as_bytes());
+    desk.put("delegation.cose", &certified);
+    for file in ["delegation.json", "delegation.cose"] {
+        let tree: Value = serde_json::from_str(&desk.good(&format!("inspect {file} --json"))).unwrap();
+        assert_eq!(
+            (&tree["artefact"], &tree["role"]),
+            (&"delegation certificate".into(), &"authority".into())
+        );
+        let verdict = desk.good_json(&format!("verify {file} --root root.pem"));
+        assert_eq!(
+            (&verdict["role"], checks(&verdict)),
+            (&"authority".into(), sorted(["signature", "board"]).to_vec())
+        );
+        assert!(desk.bad(&format!("verify {file} --root keys/owner-root.pub.pem")).contains("K0"));
+    }
+}
+
+#[test]
+fn what_devices_send_is_shown_and_another_keys_to_verify() {
+    let desk = desk();
+    let facts = FuseFacts::read(&OtpImage::for_die(
+        Lifecycle::Secured,
+        &Die {
+            chip_id: [2; 16],
+            silicon_secret: [0x51; 32],
+            root_digest: [7; 32],
+            provisioning_key: [0x52; 32],
+            device_seed: [0x53; 32],
+            closing_measurement: [8; 32],
+            floors: [0; 6],
+            owner_generation: 0,
+        },
+    ));
+    let facts = facts.unwrap().encode();
+    let device = Device {
+        board: BOARD,
+        chip_id: &[2; 16],
+        package_id: &[4; 32],
+        die_chain: &[b"a certificate of the vendor's"],
+        statement: b"a statement",
+        fuse_facts: &facts,
+    };
+    let key = |seed: u8| EcKey::from_scalar(&[seed; 32]).unwrap();
+    let stage_key = key(3);
+    let session = Session::new(device, &stage_key, key(4), [9; 32]).unwrap();
+    let ticket = VerifiedTicket {
+        install: [5; 32],
+        serial: "KILN-1".into(),
+        content_key: Key::new([0x54; 32]),
+        entropy: Key::new([0x55; 32]),
+    };
+    desk.put("request", session.request());
+    desk.put("csr", &session.csr(&ticket, b"a certificate request").unwrap());
+    let proof = ClosingProof {
+        install: &[5; 32],
+        chip_id: &[2; 16],
+        statement: b"a statement",
+        fuse_facts: b"fuses",
+    };
+    desk.put("proof", &proof.encode());
+
+    let shown = |file: &str| -> Value {
+        serde_json::from_str(&desk.good(&format!("inspect {file} --json"))).unwrap()
+    };
+    let request = shown("request");
+    assert_eq!((&request["artefact"], &request["says"]["board"]), (&"request".into(), &BOARD.into()));
+    assert_eq!(request["says"]["fuses"]["lifecycle"], "secured");
+    assert_eq!(request["says"]["fuses"]["owner roots"][0], "07".repeat(32));
+    assert_eq!(request["says"]["die certificates"].as_array().unwrap().len(), 1);
+    let csr = shown("csr");
+    assert_eq!((&csr["artefact"], &csr["says"]["request"]), (&"csr".into(), &request["sha256"]));
+    let proof = shown("proof");
+    assert_eq!((&proof["artefact"], &proof["fuses"]), (&"closing-proof".into(), &"unreadable".into()));
+    for (file, name) in [("request", "request"), ("csr", "csr"), ("proof", "closing-proof")] {
+        let said = desk.bad(&format!("verify {file} {ROOT}"));
+        assert!(said.contains(&format!("{name} of a device")), "{said}");
+        assert!(said.contains("the authority verifies it"), "{said}");
+    }
+}

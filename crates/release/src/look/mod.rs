@@ -1,0 +1,142 @@
+//! What any artefact of Kiln's says about itself, as a tree: without keys, and without trust.
+//!
+//! # Threats
+//! Everything here is untrusted: it is read within its length, by the same strict parsers that devices have, and shown
+//! with the word that nothing is verified. No secret is shown, not even where a file holds one.
+
+mod apart;
+mod device;
+mod image;
+mod message;
+
+pub(crate) use apart::grant;
+
+use crate::artefact::Artefact;
+use crate::folder::{
+    self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, is_release_folder,
+};
+use crate::{AuthorityKey, DeviceFiles, Error, PackageFacts, SealedContentKey, files, hex};
+use boot_crypto::host::es256_public_from_pem;
+use sealed_image::{PublicKey, Role};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Longest file that is looked at, in bytes.
+const LONGEST: u64 = 1 << 30;
+
+/// Describes a file or a folder: a release, a package, a device, and every [`Artefact`]; also an SBOM, a provenance, a public
+/// key, and a sealed content key.
+///
+/// # Errors
+/// What cannot be read, or is nothing of Kiln's.
+pub fn look(path: &Path) -> Result<Value, Error> {
+    let metadata = path.metadata().map_err(|error| Error::Read { path: path.into(), error })?;
+    if metadata.is_dir() {
+        return folder_of(path);
+    }
+    if metadata.len() > LONGEST {
+        return Err(unknown(path, "it is larger than anything that Kiln makes"));
+    }
+    file(path, &files::read(path)?)
+}
+
+fn unknown(path: &Path, reason: &str) -> Error {
+    Error::ReleaseFile { path: path.into(), reason: reason.into() }
+}
+
+fn folder_of(path: &Path) -> Result<Value, Error> {
+    if is_release_folder(path) {
+        let mut tree = json!({
+            "artefact": "release folder",
+            "release": said(path, MANIFEST),
+            "package": look(&path.join(folder::PACKAGE)).unwrap_or_else(|error| failed(&error)),
+            "sbom": said(path, SBOM),
+            "provenance": said(path, PROVENANCE),
+        });
+        if path.join(SEALED_KEY).exists() {
+            tree["content key"] = said(path, SEALED_KEY);
+        }
+        return Ok(tree);
+    }
+    if path.join("release.json").exists() {
+        let names = ["release.json", "stage1.img", "package.img"];
+        let parts = names.map(|name| (name.to_owned(), said(path, name)));
+        return Ok(json!({ "artefact": "package", "files": serde_json::Map::from_iter(parts) }));
+    }
+    let device = DeviceFiles::new(path);
+    if device.flash0().exists() {
+        return look(&device.flash0());
+    }
+    Err(unknown(path, "it is no folder that Kiln makes"))
+}
+
+/// Describes a file of a folder, or says why not: an inspector shows what there is.
+fn said(folder: &Path, name: &str) -> Value {
+    look(&folder.join(name)).unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &Error) -> Value {
+    json!({ "unreadable": error.to_string(), "code": error.code().map(fail_code::FailCode::name) })
+}
+
+fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
+    match Artefact::of(untrusted) {
+        Some(Artefact::Images(_)) => {
+            return Ok(json!({ "artefact": "images", "images": image::images(untrusted)? }));
+        }
+        Some(Artefact::Manifest) => return apart::manifest(untrusted),
+        Some(Artefact::Delegation) => return apart::delegation(untrusted),
+        Some(Artefact::ReleaseManifest) => return message::signed(untrusted),
+        Some(Artefact::Message(kind)) => return message::of(kind, untrusted),
+        Some(Artefact::Fuses) => return Ok(device::bank(untrusted)),
+        Some(Artefact::Flash) => return Ok(device::flash(untrusted)),
+        None => {}
+    }
+    if let Ok(message) = message::signed(untrusted) {
+        return Ok(message);
+    }
+    if let Ok(sealed) = SealedContentKey::decode_exact(untrusted) {
+        return Ok(sealed.inspect());
+    }
+    let text = std::str::from_utf8(untrusted).map_err(|_| unknown(path, "it is nothing that Kiln makes"))?;
+    if let Some(authority) = AuthorityKey::parse(text) {
+        let thumbprint = hex(&authority.thumbprint());
+        return Ok(json!({ "artefact": "sealing key of an authority", "thumbprint": thumbprint }));
+    }
+    if let Ok(public) = es256_public_from_pem(text) {
+        let thumbprint = hex(&PublicKey::P256(public).thumbprint());
+        return Ok(json!({ "artefact": "public key", "algorithm": "ES256", "thumbprint": thumbprint }));
+    }
+    if let Ok(facts) = PackageFacts::from_json(text) {
+        return Ok(facts_of(&facts));
+    }
+    let found = inspect_bill(text).or_else(|| inspect_envelope(text));
+    found.ok_or_else(|| unknown(path, "it is nothing that Kiln makes"))
+}
+
+fn facts_of(facts: &PackageFacts) -> Value {
+    let policy = &facts.policy;
+    json!({
+        "artefact": "facts of a package",
+        "release": facts.release,
+        "board": facts.board,
+        "version": facts.version.to_string(),
+        "package id": hex(&facts.package_id),
+        "package sha256": hex(&facts.package_digest),
+        "stage1": hex(&facts.stage1_measurement),
+        "stage2": hex(&facts.stage2_measurement),
+        "owner root": hex(&policy.root_digest),
+        "floors in secured": floors(|role| u32::from(policy.secured_floors[usize::from(role) - 1])),
+        "floors in production": floors(|role| u32::from(policy.production_floors[usize::from(role) - 1])),
+    })
+}
+
+/// Lists the rollback floors that are above zero.
+fn floors(of: impl Fn(u8) -> u32) -> Value {
+    let floors = Role::ALL.iter().map(|role| (role.name().to_owned(), of(role.number())));
+    floors
+        .filter(|(_, floor)| *floor > 0)
+        .map(|(role, floor)| (role, json!(floor)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
