@@ -104,6 +104,8 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
         }
         E::SealedKey { fault, .. } => fault.cure(),
+        E::UpdateKey { fault, .. } => fault.cure(),
+        E::MinimumVersion { .. } => "Choose a `minimum-version` below `version`, in [update] of kiln.toml.",
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
         E::Token { fault, .. } => token_cure(fault),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  owner           keys of a demonstration owner                    ─┐
+//!  update-key      the key that updates of a product are encrypted with
 //!  release         all that a kiln.toml names ──▶ release folder     ├ release engineer
 //!  package         firmware and system ──▶ encrypted package         │
 //!  verify          what a device would make of either               ─┘
@@ -29,6 +30,7 @@ mod output;
 mod owner;
 mod package;
 mod release_folder;
+mod update_key;
 mod verify;
 
 pub use failure::Failure;
@@ -50,6 +52,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Owner(owner::Owner),
+    UpdateKey(update_key::UpdateKey),
     Release(release_folder::Release),
     Package(Box<package::Package>),
     Verify(verify::Verify),
@@ -73,6 +76,7 @@ impl Cli {
                 Err(error) => (false, Err(error.into())),
             },
             Command::Owner(command) => (command.json, command.run()),
+            Command::UpdateKey(command) => (command.json, command.run()),
             Command::Release(command) => (command.json, command.run()),
             Command::Package(command) => (command.json, command.run()),
             Command::Verify(command) => (command.json, command.run()),

@@ -3,7 +3,8 @@
 use crate::{Failure, output};
 use clap::Args;
 use release::{
-    ContentKey, Error, PackageRelease, hex, inspect_slot, is_release_folder, read_root, verify_release,
+    ContentKey, Error, OpeningKeys, PackageRelease, ReleaseProfile, UpdateKey, hex, inspect_slot,
+    is_release_folder, read_root, verify_release,
 };
 use serde_json::{Map, json};
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub(crate) struct Verify {
     /// The file with the content key
     #[arg(long, value_name = "FILE")]
     content_key: Option<PathBuf>,
+    /// The file with the product's update key, which opens the update image
+    #[arg(long, value_name = "FILE")]
+    update_key: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -41,12 +45,22 @@ impl Verify {
         };
         let root = read_root(root)?;
         let content_key = self.content_key.as_deref().map(ContentKey::read).transpose()?;
+        let update_key = self.update_key.as_deref();
+        let update_key =
+            update_key.map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()?;
         let mut checks = Vec::new();
-        let verified = verify_release(&self.folder, root, content_key.as_ref(), &mut checks);
+        let keys = OpeningKeys { content_key: content_key.as_ref(), update_key: update_key.as_ref() };
+        let verified = verify_release(&self.folder, root, &keys, &mut checks);
         if !self.json {
             checks.iter().for_each(|check| eprintln!("  ok   {}: {}", check.name, check.detail));
         }
         let verified = verified?;
+        if update_key.is_some() && verified.update.is_none() {
+            return Err(Failure::new(
+                "the release has no update image that --update-key could open",
+                "Leave --update-key out, or make the release with [update] in its kiln.toml.",
+            ));
+        }
         let release = &verified.manifest;
         let mut facts = vec![
             ("release", json!(self.folder)),

@@ -1,11 +1,11 @@
 //! Why a release could not be made.
 
-use crate::{PassphraseFault, SealedKeyFault, TokenFault};
+use crate::{PassphraseFault, SealedKeyFault, TokenFault, UpdateKeyFault};
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
 use memory_map::Region;
-use sealed_image::{Kind, Part, Role, Version};
+use sealed_image::{Kind, Part, Role, UpdateError, Version};
 use stage2_production::kernel_image::KernelImageError;
 use std::path::PathBuf;
 
@@ -207,6 +207,32 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An update key cannot be used.
+    #[error("{}: {fault}", path.display())]
+    UpdateKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: UpdateKeyFault,
+    },
+    /// A device would refuse an update.
+    #[error("update, image at offset {offset:#x}: {error}")]
+    Update {
+        /// Where the image starts in the update, in bytes.
+        offset: u64,
+        /// Why.
+        error: UpdateError,
+    },
+    /// No device could install an update.
+    #[error(
+        "the update to {version} is for devices of {minimum} or higher: none of them is older than the update"
+    )]
+    MinimumVersion {
+        /// The lowest version that it can be installed over.
+        minimum: Version,
+        /// The version of the update.
+        version: Version,
+    },
     /// The release before is of something else.
     #[error("the release before is of {previous}, this one of {found}")]
     OtherProduct {
@@ -394,6 +420,7 @@ impl Error {
             Self::Image { error, .. } | Self::Seal(sealed_image::host::SealError::Manifest(error)) => {
                 Some(error.code())
             }
+            Self::Update { error, .. } => Some(error.code()),
             Self::Kernel { error, .. } => Some(error.code()),
             Self::Place { .. } => Some(FailCode::LoadAddress),
             Self::Overlap(..) => Some(FailCode::LoadOverlap),

@@ -4,6 +4,7 @@
 //!  Owner (roles' keys + certificates) ── sign ──▶ SignedPayload / OsRelease      once for each release
 //!  DieSecrets (or another key)        ── seal ──▶ sealed image / OS slot         anew for every place it lies in
 //!  PackageRelease::make               ── both ──▶ package + content key          once for each lot
+//!  UpdateRelease::make                ── both ──▶ update image                   once for each release
 //!  make_release, verify_release       ── all of it, as kiln.toml says ──▶ a release folder
 //!  SiliconVendor, fabricate           ── model ─▶ blank die                      what a silicon vendor does
 //!  preprovision                       ── burn ──▶ die in Secured, package on its storage
@@ -43,6 +44,7 @@ mod preprovision;
 mod sealed_key;
 pub mod test_keys;
 mod token;
+mod update;
 mod vendor;
 mod x509;
 
@@ -55,9 +57,9 @@ pub use fabricate::{FabricatedDie, fabricate, make_die};
 pub use files::inside;
 pub use flash::{FlashLayout, write_disk};
 pub use folder::{
-    BundleConfig, Check, CrateInfo, MadeRelease, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig,
-    ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
-    make_release, read_root, verify_release,
+    BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PayloadConfig, PayloadKind,
+    ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UpdateConfig, VerifiedRelease,
+    is_release_folder, make_release, read_root, verify_release,
 };
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
@@ -76,4 +78,5 @@ pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use token::{PIN_VARIABLE, TokenFault, TokenKey, TokenUri};
+pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
