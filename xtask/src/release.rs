@@ -9,7 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use release::{CrateInfo, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, hex, make_release};
+use release::{
+    CrateInfo, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, UpdateKey, hex, make_release,
+};
 use serde::Deserialize;
 
 use crate::exec;
@@ -28,7 +30,8 @@ const CONFIG: &str = "demo/kiln.toml";
 ///
 /// Builds the stages, takes the same kernel, initramfs and device tree as `flash`, and the same owner. What it is made of
 /// lies in target/kiln/release-input afterwards, with the kiln.toml that says so: `kiln release` makes the same of it. The
-/// content key is sealed to the authority that `flash` starts, and made if there is none.
+/// content key is sealed to the authority that `flash` starts, and made if there is none; the update key of the product lies
+/// in the clear next to it.
 #[derive(Args, Clone, Debug)]
 pub struct Release {
     /// The folder for the release; it must not be there
@@ -125,6 +128,11 @@ fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path, sea
         let authority = sealing_key(&factory.join("authority"), Some(&factory.join("authority.anchor")))?;
         put("authority.pub.pem", authority.to_text()?.as_bytes())?;
         config.authority_key = Some("authority.pub.pem".into());
+    }
+    if let Some(update) = &mut config.update {
+        // It has to outlive the folder, and every release: devices have it.
+        update.key = factory.join("update.key");
+        UpdateKey::read_or_make(&update.key, &config.product)?;
     }
     config.stages.commit = commit();
     config.bundle.cmdline.clone_from(&input.cmdline);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use release::{
-    PackageFacts, PackageRelease, ReleaseConfig, ReleasePlaces, SealedContentKey, make_release, read_root,
-    verify_release,
+    OpeningKeys, PackageFacts, PackageRelease, ReleaseConfig, ReleasePlaces, ReleaseProfile,
+    SealedContentKey, UpdateKey, make_release, read_root, verify_release,
 };
 use serde_json::Value;
 use xtask::local_authority::LocalAuthority;
@@ -23,7 +23,17 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
     let output = run("r1");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    for check in ["release manifest", "files", "content key", "images", "SBOM", "provenance", "payloads"] {
+    for check in [
+        "release manifest",
+        "files",
+        "content key",
+        "images",
+        "update",
+        "SBOM",
+        "provenance",
+        "payloads",
+        "update payloads",
+    ] {
         assert!(said.contains(&format!("ok   {check}: ")), "{check}: {said}");
     }
 
@@ -35,8 +45,11 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
         authority.open_content_key(&sealed, &facts).unwrap()
     };
     let content_key = open(&path("r1"));
-    let verified = verify_release(&path("r1"), root, Some(&content_key), &mut Vec::new()).unwrap();
+    let update_key = UpdateKey::read(&path("kiln/factory/update.key"), ReleaseProfile::Development).unwrap();
+    let keys = OpeningKeys { content_key: Some(&content_key), update_key: Some(&update_key) };
+    let verified = verify_release(&path("r1"), root, &keys, &mut Vec::new()).unwrap();
     assert_eq!(verified.manifest.product, "demo");
+    assert_eq!(verified.update.unwrap().product, "demo");
     let sbom: Value = serde_json::from_slice(&fs::read(path("r1/sbom.cdx.json")).unwrap()).unwrap();
     let components = sbom["components"].as_array().unwrap();
     let of_crates = |name: &str| components.iter().filter(|one| one["name"] == name).count();

@@ -131,6 +131,12 @@ pub fn wrap_key(key_encryption_key: &Key, salt: &[u8; 32]) -> Key {
     derive_key(salt, key_encryption_key, &[labels::WRAP])
 }
 
+/// Derives the key of the sealings of a product's updates. It is no key of any other place: an update key that is used as a
+/// content key as well, or for two products, gives each its own.
+pub fn update_sealing_key(update_key: &Key, product: &str) -> Key {
+    derive_key(&[], update_key, &[labels::UPDATE_SEALING, product.as_bytes()])
+}
+
 /// Derives salt and data key of a sealing that the device makes itself, from a random draw, the manifest and the place
 /// where the copy goes. A draw that comes again, because the entropy source is known and power was cut, then gives the
 /// same key for the same plaintext in the same place only: no nonce is ever used for a second one.
@@ -203,6 +209,9 @@ mod tests {
             closing_digest(&[1; 32], &[3; 64]),
             *wrap_key(&root, &[7; 32]).expose(),
             *wrap_key(&root, &[8; 32]).expose(),
+            *update_sealing_key(&root, "demo").expose(),
+            *update_sealing_key(&root, "demo-2").expose(),
+            *update_sealing_key(&seed, "demo").expose(),
         ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|b| a != b), "{i}");

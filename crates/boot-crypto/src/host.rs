@@ -6,6 +6,7 @@ use crate::Digest;
 use core::fmt;
 
 pub use crate::hpke::{ENCAPSULATED_KEY_BYTES, SealingKey, seal_to};
+pub use crate::locked::{lock, unlock};
 pub use crate::memo::remembering;
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};

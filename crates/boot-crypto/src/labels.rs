@@ -50,6 +50,8 @@ pub const AUTHORITY_SEAL: &[u8] = b"kiln v1 authority seal";
 pub const AUTHORITY_KEK_ID: &[u8] = b"kiln v1 authority kek id";
 /// What a content key is sealed to an authority for, before what is known of its package (`info` of HPKE).
 pub const SEALED_CONTENT_KEY: &[u8] = b"kiln v1 sealed content key";
+/// Update key and the name of its product → key of the sealings of that product's updates.
+pub const UPDATE_SEALING: &[u8] = b"kiln v1 update sealing";
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +84,7 @@ mod tests {
             AUTHORITY_SEAL,
             AUTHORITY_KEK_ID,
             SEALED_CONTENT_KEY,
+            UPDATE_SEALING,
         ];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {

@@ -42,6 +42,8 @@ pub mod host;
 mod hpke;
 pub mod labels;
 #[cfg(feature = "host")]
+mod locked;
+#[cfg(feature = "host")]
 mod memo;
 #[cfg(feature = "rsa")]
 mod ps256;
@@ -52,7 +54,7 @@ pub use decision::{Decision, equal};
 pub use derive::{
     alias_key, closing_digest, device_root, die_key, die_secret, drbg_secret, ephemeral_key, fresh_sealing,
     fuse_tag, hkdf_sha256, identity_key, journal_entry_key, journal_entry_salt, journal_key, kaslr_seed,
-    rng_secret, rng_seed, stage_secret, storage_key, ticket_key, wrap_key,
+    rng_secret, rng_seed, stage_secret, storage_key, ticket_key, update_sealing_key, wrap_key,
 };
 pub use drbg::Drbg;
 #[cfg(feature = "fast")]

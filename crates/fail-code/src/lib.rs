@@ -532,6 +532,32 @@ codes! {
         1407 RollbackIndexFalling "rollback-index-falling"
             "the rollback index is lower than that of the release before"
             "Keep `rollback-index`, or raise it: it never falls.";
+
+        // 15xx: updates; no stage installs one yet, so none links these texts
+        1500 UpdateMalformed "update-malformed"
+            "the index of the update is not the one canonical encoding of objects in their order"
+            "The update was made by a tool that is not Kiln's, or by a newer release: make it again.";
+        1501 UpdateIncomplete "update-incomplete"
+            "the update lacks an object that its index names, or without which the device cannot boot"
+            "Take the update from its source again; if it stays so, make the release again.";
+        1502 UpdateMixed "update-mixed"
+            "an object of the update is not the one that its index or its bundle names, or of another version"
+            "Parts of two updates were mixed: take the whole update of one release.";
+        1503 UpdateTwice "update-object-twice"
+            "the index of the update names two objects of one kind"
+            "The update was made by a tool that is not Kiln's: make it again.";
+        1504 UpdateNotNewer "update-not-newer"
+            "the version of the update is not above the one that is installed"
+            "The device has this release or a newer one already: there is nothing to install.";
+        1505 InstalledTooOld "installed-too-old"
+            "the installed version is below the lowest that the update can be installed over"
+            "Install a release in between first: one that is at or above the minimum version of this update.";
+        1506 ProductWrong "product-wrong"
+            "the update was made for another product"
+            "Give the device the update of its own product.";
+        1507 RoleIndexWrong "role-index-wrong"
+            "the update names another rollback index for a role than this role signed"
+            "Whoever signs for one role wants to raise the floor of another: ask the owner who signed the update.";
     }
 }
 

@@ -5,8 +5,8 @@ use crate::sample;
 use authority::vendor::Vendors;
 use authority::{Delegation, Terms, hex};
 use fail_code::FailCode;
-use release::{PackageFacts, flatten_elf, inspect_slot};
-use sealed_image::{Compression, Version};
+use release::{PackageFacts, UpdateFacts, flatten_elf, inspect_slot};
+use sealed_image::{Compression, Role, RoleIndices, Version};
 use std::sync::LazyLock;
 
 /// Text files of an owner: what a release says of itself, a lot's terms, a delegation. What is read is written to
@@ -17,6 +17,10 @@ pub(crate) fn owner_files(data: &[u8]) -> Verdict {
     if let Ok(facts) = PackageFacts::from_json(text) {
         assert_eq!(PackageFacts::from_json(&facts.to_json()).as_ref(), Ok(&facts));
         let _terms = Terms::new(&facts, String::new());
+        taken = true;
+    }
+    if let Ok(facts) = UpdateFacts::from_json(text) {
+        assert_eq!(UpdateFacts::from_json(&facts.to_json()), Ok(facts));
         taken = true;
     }
     if let Ok(terms) = serde_json::from_str::<Terms>(text) {
@@ -50,7 +54,19 @@ pub(crate) fn owner_file_seeds() -> Vec<Vec<u8>> {
     let terms = serde_json::to_vec(&Terms::new(&facts, pem.clone())).expect("it has a JSON form");
     let delegation = Delegation::sign(&sample::es256(1), &sample::es256(4).public(), sample::BOARD);
     let delegation = serde_json::to_vec(&delegation.expect("the root signs")).expect("it has a JSON form");
-    vec![facts.to_json().into_bytes(), terms, delegation, pem.into_bytes()]
+    let mut indices = RoleIndices::default();
+    indices.set(Role::Os, 5);
+    let update = UpdateFacts {
+        product: "demo".into(),
+        board: sample::BOARD.into(),
+        version: Version::new(1, 2, 3),
+        minimum_version: Version::MIN,
+        indices,
+        update_id: [5; 32],
+        update_digest: [6; 32],
+    };
+    let update = update.to_json().into_bytes();
+    vec![facts.to_json().into_bytes(), terms, delegation, pem.into_bytes(), update]
 }
 
 /// A program as the compiler writes it, and a slot as a programmer reads it: no length in them is believed.

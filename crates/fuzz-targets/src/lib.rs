@@ -26,6 +26,7 @@ mod line;
 mod machine;
 pub mod sample;
 mod trees;
+mod updates;
 
 pub use files::{VENDOR_NOW, vendor_certificates, vendors};
 
@@ -130,6 +131,13 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "step", run: machine::step, seeds: machine::step_seeds, mutations: 100_000 },
     Target { name: "texts", run: files::texts, seeds: files::text_seeds, mutations: 1_000 },
+    Target { name: "update", run: updates::update, seeds: updates::update_seeds, mutations: 100_000 },
+    Target {
+        name: "update_key",
+        run: updates::update_key,
+        seeds: updates::update_key_seeds,
+        mutations: 50_000,
+    },
     Target {
         name: "vendor_chain",
         run: files::vendor_chain,

@@ -119,6 +119,8 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::Unprovable { .. } => {
             "`kiln inspect` shows it; the authority verifies it, with the vendor's root of the lot."
         }
+        E::UpdateKey { fault, .. } => fault.cure(),
+        E::MinimumVersion { .. } => "Choose a `minimum-version` below `version`, in [update] of kiln.toml.",
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
         E::Token { fault, .. } => token_cure(fault),
@@ -132,6 +134,7 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Have the root delegate that too (`kiln keys delegate`), or release what it covers."
         }
         E::Delegation { fault, .. } => delegation_cure(fault),
+        E::SignedByRevoked { .. } => "Ask the owner for a release that is signed with another key.",
         E::Revocations { .. } => "Take the list of revoked keys, and the root's public key, from the owner.",
         E::KeyFile { error: boot_crypto::host::SigningKeyError::Passphrase, .. } => {
             "Give the passphrase that the file was made with: KILN_PASSPHRASE, or on the terminal."

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use memory_map::qemu_virt::BOARD;
 use release::{
     Delegation, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKeys, Passphrase, PublicPart,
-    Revocations, TokenUri, create_keys, hex, list_keys, read_root_key, revoked_file, unhex,
+    Revocations, TokenUri, create_keys, hex, list_keys, open_root_key, revoked_file, unhex,
 };
 use sealed_image::{Kind, KindSet, Role, Version};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ pub(crate) struct List {
 /// Has the root take a key back
 ///
 /// The list of revoked keys, owner-revoked, is signed by the root. Whoever has it refuses what such a key signed: `kiln release`
-/// with it in the owner's folder, `kiln verify --revoked`. Devices do not read it: for what they believe, revoke the root.
+/// with it in the owner's folder, `kiln verify --revoked-keys`. Devices do not read it: for what they believe, revoke the root.
 #[derive(Args, Debug)]
 pub(crate) struct Revoke {
     /// The folder with the root's key, and with the list
@@ -182,7 +182,7 @@ impl Delegate {
             min_version: self.from_version.unwrap_or(Version::MIN),
             max_version: self.to_version.unwrap_or(Version::MAX),
         };
-        let root = read_root_key(&self.folder)?;
+        let root = open_root_key(&self.folder)?;
         let delegation = Delegation::sign(&root, self.role, &public.key(), &limits)?;
         delegation.write(&self.out)?;
         let facts = [
@@ -261,7 +261,7 @@ impl Revoke {
             Some(thumbprint) => thumbprint,
             None => PublicPart::read(Path::new(&self.key))?.key().thumbprint(),
         };
-        let root = read_root_key(&self.folder)?;
+        let root = open_root_key(&self.folder)?;
         let what = format!("The key {} will be revoked; a list of revoked keys only grows.", hex(&key));
         output::confirm(&what, "revoke", self.yes)?;
         let path = revoked_file(&self.folder);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  keys            an owner's keys: create, delegate, list, revoke   ─┐
+//!  update-key      the key that updates of a product are encrypted with
 //!  release         all that a kiln.toml names ──▶ release folder     ├ release engineer
 //!  package         firmware and system ──▶ encrypted package         │
 //!  verify          what a device would make of either               ─┘
@@ -29,6 +30,7 @@ mod keys;
 mod output;
 mod package;
 mod release_folder;
+mod update_key;
 mod verify;
 
 pub use failure::Failure;
@@ -51,6 +53,7 @@ pub struct Cli {
 enum Command {
     #[command(subcommand)]
     Keys(keys::Keys),
+    UpdateKey(update_key::UpdateKey),
     Release(release_folder::Release),
     Package(Box<package::Package>),
     Verify(verify::Verify),
@@ -74,6 +77,7 @@ impl Cli {
                 Err(error) => (false, Err(error.into())),
             },
             Command::Keys(command) => (command.json(), command.run()),
+            Command::UpdateKey(command) => (command.json, command.run()),
             Command::Release(command) => (command.json, command.run()),
             Command::Package(command) => (command.json, command.run()),
             Command::Verify(command) => (command.json, command.run()),

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 ///
 /// The folder holds the provisioning package, the signed manifests, an SBOM, the provenance, and one signed manifest of
 /// all of it, which `kiln verify` checks. It appears as a whole, or not at all. The content key, which opens the package,
-/// is in it too, sealed to the authority whose key the kiln.toml names (`authority-key`).
+/// is in it too, sealed to the authority whose key the kiln.toml names (`authority-key`). With [update] in the kiln.toml there is an
+/// update image as well, for devices in the field.
 #[derive(Args, Debug)]
 pub(crate) struct Release {
     /// What the release is made of
@@ -59,6 +60,7 @@ impl Release {
             ("files", json!(made.manifest.files.len() + 2)),
             ("checked", json!(checks)),
         ];
+        facts.extend(config.update.map(|update| ("update from", json!(update.minimum_version.to_string()))));
         facts.extend(taken.into_iter().flatten());
         facts.extend(made.sealed_to.map(|authority| ("content key sealed to", json!(hex(&authority)))));
         facts.extend(self.content_key.as_ref().map(|file| ("content key", json!(file))));

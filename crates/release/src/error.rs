@@ -1,11 +1,14 @@
 //! Why a release could not be made.
 
-use crate::{Beyond, DelegationFault, Limits, PassphraseFault, SealedKeyFault, TokenFault};
+use crate::{
+    Beyond, DelegationFault, Limits, PassphraseFault, SealedKeyFault, TokenFault, UpdateKeyFault, hex,
+};
+use boot_crypto::Digest;
 use boot_crypto::host::SigningKeyError;
 use fail_code::FailCode;
 use lifecycle::{Deviation, Lifecycle, Row};
 use memory_map::Region;
-use sealed_image::{Kind, Part, Role, Version};
+use sealed_image::{Kind, Part, Role, UpdateError, Version};
 use stage2_production::kernel_image::KernelImageError;
 use std::path::PathBuf;
 
@@ -58,6 +61,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: &'static str,
+    },
+    /// A key signed something that the root took back.
+    #[error("the key {} signed it, and the root has revoked that key", hex(key))]
+    SignedByRevoked {
+        /// The thumbprint of the key.
+        key: Digest,
     },
     /// A kind that is reserved.
     #[error("images of kind {} are reserved for a later release", kind.name())]
@@ -268,6 +277,32 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An update key cannot be used.
+    #[error("{}: {fault}", path.display())]
+    UpdateKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: UpdateKeyFault,
+    },
+    /// A device would refuse an update.
+    #[error("update, image at offset {offset:#x}: {error}")]
+    Update {
+        /// Where the image starts in the update, in bytes.
+        offset: u64,
+        /// Why.
+        error: UpdateError,
+    },
+    /// No device could install an update.
+    #[error(
+        "the update to {version} is for devices of {minimum} or higher: none of them is older than the update"
+    )]
+    MinimumVersion {
+        /// The lowest version that it can be installed over.
+        minimum: Version,
+        /// The version of the update.
+        version: Version,
+    },
     /// The release before is of something else.
     #[error("the release before is of {previous}, this one of {found}")]
     OtherProduct {
@@ -462,6 +497,7 @@ impl Error {
             Self::Signed { error, .. } => Some(error.code()),
             Self::Answer(error) => Some(error.code()),
             Self::Refused { code, .. } => Some(*code),
+            Self::Update { error, .. } => Some(error.code()),
             Self::Kernel { error, .. } => Some(error.code()),
             Self::Place { .. } => Some(FailCode::LoadAddress),
             Self::Overlap(..) => Some(FailCode::LoadOverlap),

@@ -4,6 +4,7 @@
 //!  Owner (roles' keys + certificates) ── sign ──▶ SignedPayload / OsRelease      once for each release
 //!  DieSecrets (or another key)        ── seal ──▶ sealed image / OS slot         anew for every place it lies in
 //!  PackageRelease::make               ── both ──▶ package + content key          once for each lot
+//!  UpdateRelease::make                ── both ──▶ update image                   once for each release
 //!  make_release, verify_release       ── all of it, as kiln.toml says ──▶ a release folder
 //!  SiliconVendor, fabricate           ── model ─▶ blank die                      what a silicon vendor does
 //!  preprovision                       ── burn ──▶ die in Secured, package on its storage
@@ -44,6 +45,7 @@ mod preprovision;
 mod sealed_key;
 mod slot;
 pub mod test_keys;
+mod update;
 mod vendor;
 mod verify;
 mod x509;
@@ -58,9 +60,9 @@ pub use fabricate::{FabricatedDie, fabricate, make_die};
 pub use files::inside;
 pub use flash::{FlashLayout, write_disk};
 pub use folder::{
-    BundleConfig, Check, CrateInfo, MadeRelease, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig,
-    ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, VerifiedRelease, is_release_folder,
-    make_release, read_root, read_root_key, verify_release,
+    BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PayloadConfig, PayloadKind,
+    ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UpdateConfig, VerifiedRelease,
+    is_release_folder, make_release, read_root, read_root_key, verify_release,
 };
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
@@ -68,7 +70,7 @@ pub use inspect::{ImageInfo, inspect_slot};
 pub use keys::{
     Beyond, Delegation, DelegationFault, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKey,
     OwnerKeys, PASSPHRASE_VARIABLE, PIN_VARIABLE, Passphrase, PassphraseFault, PublicPart, ROOT_PUBLIC,
-    ReleaseProfile, Revocations, TokenFault, TokenKey, TokenUri, create_keys, list_keys, read_root_key,
+    ReleaseProfile, Revocations, TokenFault, TokenKey, TokenUri, create_keys, list_keys, open_root_key,
     revoked_file,
 };
 pub use look::look;
@@ -82,5 +84,6 @@ pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
+pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
 pub use verify::{Means, Verdict, verify_artefact};

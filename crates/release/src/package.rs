@@ -91,31 +91,23 @@ impl PackageRelease {
         identity: &Identity,
         parts: PackageParts,
     ) -> Result<(Self, ContentKey), Error> {
-        owner.admit(Profile::Production)?;
-        let PackageParts { release, stage1, stage2, os, secrets, provisioning_key } = parts;
-        Profile::Production.admit(&sha256(provisioning_key.expose()), "the provisioning key")?;
-        let compression = os.compression;
-        let stage1 = owner.sign_stage1(identity, stage1)?;
-        let stage2 = owner.sign_stage2(identity, stage2)?;
-        let os = OsRelease::sign(owner, identity, os)?;
-        let secrets = secrets
-            .into_iter()
-            .map(|secret| owner.sign(&facts(identity, Kind::Secret), secret))
-            .collect::<Result<Vec<_>, _>>()?;
+        Self::seal(owner, identity, SignedParts::sign(owner, identity, parts)?)
+    }
 
+    /// Seals what is signed already, under a fresh content key.
+    pub(crate) fn seal(
+        owner: &Owner,
+        identity: &Identity,
+        signed: SignedParts,
+    ) -> Result<(Self, ContentKey), Error> {
+        let SignedParts { release, stage1, stage2, os, secrets, provisioning_key } = signed;
         let mut objects = vec![(Kind::Stage2, &stage2), (Kind::Bundle, &os.bundle)];
         objects.extend(os.objects.iter().map(|(kind, object)| (*kind, object)));
         objects.extend(secrets.iter().map(|secret| (Kind::Secret, secret)));
         let index = sign_index(owner, identity, &objects, &release)?;
 
         let content_key = ContentKey(Key::new(random()));
-        let mut package = index.seal(&content_key.0, Compression::None)?;
-        for (kind, object) in objects {
-            let compression =
-                if matches!(kind, Kind::Kernel | Kind::Initramfs) { compression } else { Compression::None };
-            package.resize(package.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
-            package.extend(object.seal(&content_key.0, compression)?);
-        }
+        let package = seal_all(&index, &objects, &content_key.0, os.compression)?;
         crate::flash::fits("the package", &package, PACKAGE.size)?;
         let sealed = stage1.seal(&provisioning_key, Compression::None)?;
         crate::flash::fits("stage1", &sealed, BOOT_SLOT_A.size)?;
@@ -195,6 +187,55 @@ impl PackageRelease {
     }
 }
 
+/// The parts of a package, each signed once: the package and an update of the same release seal the same ones.
+pub(crate) struct SignedParts {
+    release: String,
+    stage1: SignedPayload,
+    pub(crate) stage2: SignedPayload,
+    pub(crate) os: OsRelease,
+    secrets: Vec<SignedPayload>,
+    provisioning_key: Key,
+}
+
+impl SignedParts {
+    /// Signs the parts.
+    ///
+    /// # Errors
+    /// As [`PackageRelease::make`].
+    pub(crate) fn sign(owner: &Owner, identity: &Identity, parts: PackageParts) -> Result<Self, Error> {
+        owner.admit(Profile::Production)?;
+        let PackageParts { release, stage1, stage2, os, secrets, provisioning_key } = parts;
+        Profile::Production.admit(&sha256(provisioning_key.expose()), "the provisioning key")?;
+        let secret = |secret| owner.sign(&facts(identity, Kind::Secret), secret);
+        Ok(Self {
+            release,
+            stage1: owner.sign_stage1(identity, stage1)?,
+            stage2: owner.sign_stage2(identity, stage2)?,
+            os: OsRelease::sign(owner, identity, os)?,
+            secrets: secrets.into_iter().map(secret).collect::<Result<_, _>>()?,
+            provisioning_key,
+        })
+    }
+}
+
+/// Seals an index, and behind it the objects that it names, each on a 4096-byte boundary; kernel and initramfs in the way
+/// that is asked for.
+pub(crate) fn seal_all(
+    index: &SignedPayload,
+    objects: &[(Kind, &SignedPayload)],
+    key: &Key,
+    compression: Compression,
+) -> Result<Vec<u8>, Error> {
+    let mut sealed = index.seal(key, Compression::None)?;
+    for (kind, object) in objects {
+        let compression =
+            if matches!(kind, Kind::Kernel | Kind::Initramfs) { compression } else { Compression::None };
+        sealed.resize(sealed.len().next_multiple_of(PAYLOAD_ALIGN as usize), 0);
+        sealed.extend(object.seal(key, compression)?);
+    }
+    Ok(sealed)
+}
+
 fn sign_index(
     owner: &Owner,
     identity: &Identity,
@@ -210,7 +251,7 @@ fn sign_index(
 }
 
 /// Facts of what is neither code nor bound to an address.
-fn facts(identity: &Identity, kind: Kind) -> Facts {
+pub(crate) fn facts(identity: &Identity, kind: Kind) -> Facts {
     Facts {
         kind,
         board: identity.board.clone(),
@@ -222,15 +263,19 @@ fn facts(identity: &Identity, kind: Kind) -> Facts {
     }
 }
 
+/// Returns the rollback index as fuses count it.
+pub(crate) fn level(found: u32) -> Result<u8, Error> {
+    let level = u8::try_from(found).ok().filter(|level| *level <= MAX_LEVEL);
+    level.ok_or(Error::RollbackIndexTooHigh { found })
+}
+
 fn policy(
     owner: &Owner,
     identity: &Identity,
     provisioning_key: &Key,
     stage1: Digest,
 ) -> Result<FusePolicy, Error> {
-    let found = identity.rollback_index;
-    let level = u8::try_from(found).ok().filter(|level| *level <= MAX_LEVEL);
-    let level = level.ok_or(Error::RollbackIndexTooHigh { found })?;
+    let level = level(identity.rollback_index)?;
     let floors = |roles: &[Role]| {
         let mut floors = [0; ROLES as usize];
         roles.iter().for_each(|role| floors[usize::from(role.number()) - 1] = level);

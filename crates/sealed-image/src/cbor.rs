@@ -165,6 +165,13 @@ pub fn hash_bytes(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(bytes);
 }
 
+/// Tells whether [`Reader::name`] takes a name.
+#[cfg(feature = "host")]
+pub(crate) fn is_name(name: &str) -> bool {
+    let encoded = encode(|e| e.str(name)?.ok());
+    Reader::new(&encoded).name().is_some()
+}
+
 /// What an encoder that writes to a vector returns.
 #[cfg(feature = "alloc")]
 pub type Encoded = Result<(), minicbor::encode::Error<core::convert::Infallible>>;

@@ -22,7 +22,7 @@ pub enum Kind {
     FusePlan = 8,
     /// The list of the objects of one release, with the kernel command line.
     Bundle = 9,
-    /// Update: reserved.
+    /// The index of an update.
     Update = 10,
     /// The index of a provisioning package.
     Package = 11,
@@ -59,8 +59,8 @@ impl Kind {
         match self {
             Self::Stage1 | Self::Secret | Self::Package => Some(Role::Provision),
             Self::Stage2 => Some(Role::Boot),
-            Self::Kernel | Self::DeviceTree | Self::Initramfs | Self::Bundle => Some(Role::Os),
-            Self::Tee | Self::FusePlan | Self::Update => None,
+            Self::Kernel | Self::DeviceTree | Self::Initramfs | Self::Bundle | Self::Update => Some(Role::Os),
+            Self::Tee | Self::FusePlan => None,
         }
     }
 
@@ -100,7 +100,7 @@ pub enum Role {
     Boot = 1,
     /// Signs the provisioning stage, packages and secret objects.
     Provision = 2,
-    /// Signs the operating system's objects and bundles.
+    /// Signs the operating system's objects, bundles and updates.
     Os = 3,
     /// Signs the authority's answers: tickets, receipts, releases of certificates.
     Authority = 4,

@@ -25,6 +25,7 @@ mod package;
 mod reseal;
 mod sealing;
 mod table;
+mod update;
 
 pub use bundle::{Bundle, BundleObject, MAX_CMDLINE, MAX_OBJECTS};
 #[cfg(feature = "rsa")]
@@ -43,3 +44,4 @@ pub use package::{MAX_PACKAGE_OBJECTS, MAX_RELEASE, Package, PackageObject};
 pub use reseal::{Fresh, OpenChunk, Resealed, Resealer};
 pub use sealing::Compression;
 pub use table::ENTRY_BYTES;
+pub use update::{Admission, Installed, MAX_UPDATE_OBJECTS, RoleIndices, Update, UpdateError, UpdateKey};

@@ -9,7 +9,7 @@ pub const MAX_PACKAGE_OBJECTS: usize = 64;
 /// Longest name of a release, in bytes.
 pub const MAX_RELEASE: usize = 64;
 
-/// An object that a package names.
+/// An object that the index of a package, or of an update, names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackageObject<'a> {
     /// Its kind.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use authority::{NewLot, Terms};
 use memory_map::qemu_virt::BOARD;
-use release::{ContentKey, certificate_pem, read_certificate, read_root_key};
+use release::{ContentKey, certificate_pem, open_root_key, read_certificate};
 use station::{Authorise, Authority, Credentials};
 
 use super::Flash;
@@ -91,7 +91,7 @@ fn make_lot(
         return quota.map_or(Ok(()), |quota| local.set_quota(name, quota));
     }
     // The owner's part: its root names this authority as its own, and hands it the content key.
-    local.delegate(&read_root_key(&factory.join("owner"))?, BOARD)?;
+    local.delegate(&open_root_key(&factory.join("owner"))?, BOARD)?;
     let vendor = certificate_pem(&read_certificate(&factory.join("vendor/vendor-root.pem"))?);
     local.create_lot(NewLot {
         name: name.into(),

@@ -2,20 +2,43 @@
 
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
-use release::{ContentKey, Error, PackageRelease, hex, inspect_slot, read_root, verify_release};
+use release::{
+    Check, ContentKey, Error, OpeningKeys, PackageRelease, ReleaseProfile, Revocations, UpdateKey, hex,
+    inspect_slot, read_root, read_root_key, verify_release,
+};
 use serde_json::json;
 
 impl Verify {
     pub(super) fn release(&self) -> Result<(), Failure> {
-        let Some(root) = &self.root else {
+        let Some(path) = &self.root else {
             return Err(root_missing());
         };
-        let root = read_root(root)?;
+        let root = read_root(path)?;
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
+        let update_key = self.update_key.as_deref();
+        let update_key =
+            update_key.map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()?;
         let mut checks = Vec::new();
-        let verified = verify_release(&self.path, root, content_key.as_ref(), &mut checks);
+        let keys = OpeningKeys { content_key: content_key.as_ref(), update_key: update_key.as_ref() };
+        let verified = verify_release(&self.path, root, &keys, &mut checks);
         self.say(&checks);
-        let verified = verified.map_err(|error| Failure::from(error).after(as_json(&checks)))?;
+        let failed = |error| Failure::from(error).after(as_json(&checks));
+        let verified = verified.map_err(failed)?;
+        if update_key.is_some() && verified.update.is_none() {
+            return Err(Failure::new(
+                "the release has no update image that --update-key could open",
+                "Leave --update-key out, or make the release with [update] in its kiln.toml.",
+            ));
+        }
+        if let Some(list) = &self.revoked_keys {
+            let list = Revocations::read(list, &read_root_key(path)?)?;
+            list.admit(&verified.signers).map_err(failed)?;
+            let detail =
+                format!("none of the {} that list {} names signed it", list.keys().len(), list.number());
+            let check = Check { name: "revoked keys", detail };
+            self.say(std::slice::from_ref(&check));
+            checks.push(check);
+        }
         let release = &verified.manifest;
         let mut facts = vec![
             ("release", json!(self.path)),

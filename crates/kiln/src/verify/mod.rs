@@ -24,6 +24,9 @@ pub(crate) struct Verify {
     /// A root key that the owner has revoked; may be given up to three times
     #[arg(long, value_name = "FILE")]
     revoked: Vec<PathBuf>,
+    /// The list of the keys that the root took back, owner-revoked: no such key may have signed the release
+    #[arg(long, value_name = "FILE")]
+    revoked_keys: Option<PathBuf>,
     /// The board of the device
     #[arg(long, value_name = "NAME", default_value = memory_map::qemu_virt::BOARD)]
     board: String,
@@ -39,6 +42,9 @@ pub(crate) struct Verify {
     /// The file with the key that opens it: a package's content key, or the provisioning key for stage1
     #[arg(long, value_name = "FILE", visible_alias = "content-key")]
     key: Option<PathBuf>,
+    /// The file with the product's update key, which opens the update image of a release
+    #[arg(long, value_name = "FILE")]
+    update_key: Option<PathBuf>,
     /// The delegations that a bare manifest lacks: an image, or several, of the same signers
     #[arg(long, value_name = "FILE")]
     delegation: Option<PathBuf>,

@@ -150,8 +150,16 @@ fn a_revoked_key_releases_nothing_and_another_takes_its_place() {
     );
     let revoked = desk.good_json("keys revoke offline --key keys/owner-os.pub.pem --yes");
     assert_eq!((&revoked["number"], &revoked["revoked_keys"]), (&1.into(), &1.into()));
-    // Who releases is told.
+    // Who releases is told, and so is who verifies: the release of before is not what it was.
     desk.good(RELEASE);
+    desk.good(VERIFY);
+    let said = desk.bad(&format!("{VERIFY} --revoked-keys offline/owner-revoked"));
+    assert!(said.contains("the root has revoked that key") && said.contains("\n  cure  "), "{said}");
+    desk.good("keys create unused --role os");
+    desk.good("keys create elsewhere");
+    desk.good("keys revoke elsewhere --key unused/owner-os.pub.pem --yes");
+    let said = desk.bad(&format!("{VERIFY} --revoked-keys elsewhere/owner-revoked"));
+    assert!(said.contains("it is not signed by the owner root"), "{said}");
     fs::copy(desk.path("offline/owner-revoked"), desk.path("keys/owner-revoked")).unwrap();
     let again = RELEASE.replace("r1", "r2").replace("content.key", "2.key");
     let said = desk.bad(&again);
@@ -168,7 +176,21 @@ fn a_revoked_key_releases_nothing_and_another_takes_its_place() {
     }
     desk.good("keys create keys --role os");
     delegate(&desk, "os", "");
+    fs::remove_file(desk.path("keys/owner-boot.pub.pem")).unwrap();
+    let said = desk.bad(&again);
+    assert!(said.contains("owner-boot.delegation: the root has revoked its key"), "{said}");
+    for file in ["owner-boot.key.pem", "owner-boot.delegation"] {
+        fs::remove_file(desk.path("keys").join(file)).unwrap();
+    }
+    desk.good("keys create keys --role boot");
+    delegate(&desk, "boot", "");
     desk.good(&again);
+    let verify = VERIFY.replace("r1", "r2").replace("content.key", "2.key");
+    let said = desk.good_json(&format!("{verify} --revoked-keys offline/owner-revoked"));
+    assert!(
+        said["checks"]["revoked keys"].as_str().unwrap().contains("of the 2 that list 2 names"),
+        "{said}"
+    );
     // A list that another root signed is none.
     desk.good("keys create others");
     desk.good("keys revoke others --key others/owner-os.pub.pem --yes");

@@ -11,6 +11,7 @@ mod product;
 mod recipe;
 mod sealed;
 mod token;
+mod update;
 
 use common::{Desk, elf};
 use product::{CONFIG, device_tree, kernel};

@@ -5,6 +5,7 @@
 //! read, and nothing else: no name in it becomes a name in the release folder. A key that nobody knows is refused, so
 //! that a slip of the pen in `rollback-index` does not silently release without one.
 
+use super::UpdateConfig;
 use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, files};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, MAX_CMDLINE, Version};
@@ -40,6 +41,9 @@ pub struct ReleaseConfig {
     /// The public sealing key of the authority that gets the content key; without one the key goes to a file in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority_key: Option<PathBuf>,
+    /// The update image, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateConfig>,
     /// The notes for people, in Markdown; a stub takes their place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<PathBuf>,
@@ -226,12 +230,13 @@ impl ReleaseConfig {
         }
     }
 
-    fn resolve(&mut self, folder: &Path) {
+    pub(super) fn resolve(&mut self, folder: &Path) {
         let stages = &mut self.stages;
         let mut paths = vec![&mut self.owner.keys, &mut stages.stage1, &mut stages.stage2];
         paths.extend(&mut stages.crates);
         paths.extend(&mut self.provisioning_key);
         paths.extend(&mut self.authority_key);
+        paths.extend(self.update.as_mut().map(|update| &mut update.key));
         paths.extend(&mut self.notes);
         paths.extend(self.payloads.iter_mut().map(|payload| &mut payload.file));
         for path in paths {
@@ -249,6 +254,7 @@ impl ReleaseConfig {
             let reason = format!("there is no board `{}`: Kiln runs on `{BOARD}`", self.board);
             return Err(("board", reason));
         }
+        self.update.as_ref().map_or(Ok(()), |update| update.check(self.version))?;
         let printable = self.bundle.cmdline.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         if self.bundle.cmdline.len() > MAX_CMDLINE || !printable {
             return Err(("cmdline", format!("`cmdline` is up to {MAX_CMDLINE} printable ASCII characters")));
@@ -275,12 +281,12 @@ impl ReleaseConfig {
     }
 }
 
-fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
+pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }
 
-fn write_version<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_version<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(version)
 }
 
@@ -353,6 +359,7 @@ file = "../board.dtb"
         assert_eq!(config.stages.stage2, Path::new("/abs/stage2.elf"));
         assert_eq!(config.payloads[1].file, Path::new("here/../board.dtb"));
         assert_eq!(config.owner.keys, Path::new("here/owner"));
+        assert_eq!(config.update, None);
     }
 
     #[test]

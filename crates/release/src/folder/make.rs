@@ -6,12 +6,14 @@ use super::manifest::{self, MANIFEST, ReleaseFile, ReleaseManifest};
 use super::provenance::{self, PROVENANCE, Source};
 use super::sbom::{self, Part, SBOM};
 use super::sums::{self, SUMS};
-use super::verify::{read_folder, verify_release};
-use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, SEALED_KEY, dsse, signed_manifests};
+use super::verify::{OpeningKeys, read_folder, verify_release};
+use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests};
 use crate::files::{self, Readers};
+use crate::package::SignedParts;
 use crate::{
     AuthorityKey, Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts,
-    PackageRelease, ReleaseProfile, hex, inspect_slot, read_secret, read_stage,
+    PackageRelease, ReleaseProfile, UpdateKey, UpdateParts, UpdateRelease, hex, inspect_slot, read_secret,
+    read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -77,16 +79,19 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     if let Some(previous) = previous {
         follows(config, &owner, previous)?;
     }
-    let inputs = Inputs::read(config)?;
+    let update_key = config.update.as_ref().map(|update| update.read_key(&config.product, config.profile));
+    let update_key = update_key.transpose()?;
+    let inputs = Inputs::read(config, update_key.as_ref())?;
 
     let drafted = Draft::make_next_to(folder)?;
     let draft = drafted.place();
     let (manifest, package_id, content_key) =
-        draft_release(config, &owner, inputs, authority.as_ref(), &draft)?;
+        draft_release(config, &owner, inputs, authority.as_ref(), update_key.as_ref(), &draft)?;
 
     let root_digest = owner.root_digest();
     let mut checks = Vec::new();
-    verify_release(&draft, root_digest, Some(&content_key), &mut checks)?;
+    let keys = OpeningKeys { content_key: Some(&content_key), update_key: update_key.as_ref() };
+    verify_release(&draft, root_digest, &keys, &mut checks)?;
     // The key first: a release whose key was lost is of no use.
     key_file.map_or(Ok(()), |file| content_key.write(file))?;
     if let Err(error) = renameat_with(CWD, &draft, CWD, folder, RenameFlags::NOREPLACE) {
@@ -135,7 +140,7 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn read(config: &ReleaseConfig) -> Result<Self, Error> {
+    fn read(config: &ReleaseConfig, update_key: Option<&UpdateKey>) -> Result<Self, Error> {
         let stages = &config.stages;
         let (stage1, stage2) = (read_stage(&stages.stage1)?, read_stage(&stages.stage2)?);
         let mut bill = Vec::new();
@@ -157,7 +162,11 @@ impl Inputs {
         let kernel = take(PayloadKind::Kernel)?.unwrap_or_default();
         let device_tree = take(PayloadKind::DeviceTree)?.unwrap_or_default();
         let initramfs = take(PayloadKind::Initramfs)?;
-        let secrets = config.of(PayloadKind::Secret);
+        let secrets = config.of(PayloadKind::Secret).map(|payload| read_payload(config, payload));
+        // Behind all others: devices tell it from them by what it says of itself.
+        let provisioned =
+            update_key.filter(|_| config.update.as_ref().is_some_and(|update| update.provision));
+        let secrets = secrets.chain(provisioned.map(|key| Ok(key.secret().to_vec())));
         let os = OsParts {
             kernel,
             device_tree,
@@ -172,7 +181,7 @@ impl Inputs {
             stage1,
             stage2,
             os,
-            secrets: secrets.map(|payload| read_payload(config, payload)).collect::<Result<_, _>>()?,
+            secrets: secrets.collect::<Result<_, _>>()?,
             provisioning_key: match &config.provisioning_key {
                 Some(file) => read_secret(file)?,
                 None => Key::new(random()),
@@ -248,6 +257,7 @@ fn draft_release(
     owner: &Owner,
     inputs: Inputs,
     authority: Option<&AuthorityKey>,
+    update_key: Option<&UpdateKey>,
     draft: &Path,
 ) -> Result<(ReleaseManifest, Digest, ContentKey), Error> {
     let Inputs { parts, bill, crates, notes } = inputs;
@@ -256,7 +266,16 @@ fn draft_release(
         version: config.version,
         rollback_index: config.rollback_index,
     };
-    let (package, content_key) = PackageRelease::make(owner, &identity, parts)?;
+    let signed = SignedParts::sign(owner, &identity, parts)?;
+    let update = match (&config.update, update_key) {
+        (Some(update), Some(key)) => {
+            let stage2 = update.stage2.then_some(&signed.stage2);
+            let parts = UpdateParts { minimum_version: update.minimum_version, stage2, os: &signed.os };
+            Some(UpdateRelease::make(owner, &identity, &parts, key)?)
+        }
+        _ => None,
+    };
+    let (package, content_key) = PackageRelease::seal(owner, &identity, signed)?;
     let facts = &package.facts;
     package.write(&draft.join(PACKAGE))?;
     for folder in ["manifests", "keys"] {
@@ -270,6 +289,7 @@ fn draft_release(
             put(&name, &manifest)?;
         }
     }
+    update.as_ref().map_or(Ok(()), |update| super::update::put(draft, update))?;
     if let Some(authority) = authority {
         put(SEALED_KEY, &content_key.seal(authority, facts)?.encode())?;
     }
@@ -296,8 +316,12 @@ fn draft_release(
 
     // What lies there is read back: what is signed is what was written.
     release.files = read_folder(draft)?.iter().map(|(name, bytes)| ReleaseFile::new(name, bytes)).collect();
-    let subjects: Vec<&ReleaseFile> =
-        IMAGES.iter().map(|(name, _)| *name).chain([SBOM]).filter_map(|name| release.file(name)).collect();
+    let subjects: Vec<&ReleaseFile> = IMAGES
+        .iter()
+        .map(|(name, _)| *name)
+        .chain([UPDATE_IMAGE, SBOM])
+        .filter_map(|name| release.file(name))
+        .collect();
     let source = Source { uri: config.stages.source.as_deref(), commit: config.stages.commit.as_deref() };
     let statement = provenance::statement(&release, &subjects, &bill, &source);
     let envelope = dsse::sign(owner, manifest::ROLE, dsse::IN_TOTO, &statement)?;

@@ -135,8 +135,14 @@ pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result
     let said = InspectedMessage::of(untrusted).ok();
     let version =
         said.and_then(|said| cbor::parse_exact(said.payload).ok()).map(|one: ReleaseManifest| one.version);
-    let policy =
-        MessagePolicy { content_type: CONTENT_TYPE, role: ROLE, board, version, roots, refuse_test_keys: true };
+    let policy = MessagePolicy {
+        content_type: CONTENT_TYPE,
+        role: ROLE,
+        board,
+        version,
+        roots,
+        refuse_test_keys: true,
+    };
     let payload = verify_message::<Es256AndPs256>(untrusted, &policy).map_err(Error::ReleaseSignature)?;
     let manifest = cbor::parse_exact(payload).map_err(|offset| Error::ReleaseManifest { offset })?;
     // The signatures hold, so what the message says of its signers is what the root says.

@@ -7,6 +7,7 @@
 //!  manifests/KIND.cose     the signed manifest of each image, as it lies in the image
 //!  keys/*.pub.pem          owner root and role `provision`, for other people's tools
 //!  content-key.sealed      the content key, sealed to the authority that kiln.toml names: see `sealed_key`
+//!  update/                 the update image, and what is known of it without a key, where kiln.toml has [update]: see `update`
 //!  sbom.cdx.json           CycloneDX 1.6: stages, payloads, the crates that the stages are built from
 //!  provenance.intoto.json  in-toto statement with SLSA provenance, in a signed DSSE envelope
 //!  RELEASE-NOTES.md        for people
@@ -19,7 +20,8 @@
 //! SHA-256, and every file listed must be there. Files are read once and judged as they were read. Links, and names
 //! that leave the folder, are refused wherever they stand.
 //!
-//! *Whoever reads the folder* gets everything but the content key, which is in it sealed to the authority or not at all:
+//! *Whoever reads the folder* gets everything but the content key, which is in it sealed to the authority or not at all, and
+//! the update key, which is in it only inside of the package:
 //! what is encrypted stays so. The digests of the
 //! payloads in the clear are no secret, manifests have them on every device.
 //!
@@ -34,6 +36,8 @@ mod manifest;
 mod provenance;
 mod sbom;
 mod sums;
+mod update;
+mod update_config;
 mod verify;
 
 pub use config::{BundleConfig, OwnerConfig, PayloadConfig, PayloadKind, ReleaseConfig, StagesConfig};
@@ -47,7 +51,10 @@ pub(crate) use provenance::PROVENANCE;
 pub use sbom::CrateInfo;
 pub(crate) use sbom::SBOM;
 pub(crate) use sbom::inspect as inspect_bill;
-pub use verify::{Check, VerifiedRelease, is_release_folder, read_root, read_root_key, verify_release};
+pub use update_config::UpdateConfig;
+pub use verify::{
+    Check, OpeningKeys, VerifiedRelease, is_release_folder, read_root, read_root_key, verify_release,
+};
 
 use crate::{Error, inspect_slot};
 use sealed_image::Kind;
@@ -64,6 +71,10 @@ const ROOT_KEY: &str = "keys/owner-root.pub.pem";
 const ROLE_KEY: &str = "keys/provision.pub.pem";
 /// The content key, sealed to the authority.
 pub(crate) const SEALED_KEY: &str = "content-key.sealed";
+/// The update image.
+const UPDATE_IMAGE: &str = "update/update.img";
+/// What is known of the update image without a key.
+const UPDATE_FACTS: &str = "update/update.json";
 /// The notes.
 const NOTES: &str = "RELEASE-NOTES.md";
 

@@ -4,10 +4,11 @@ use super::manifest::{self, MANIFEST, ReleaseManifest, is_name};
 use super::provenance::{self, PROVENANCE};
 use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
-use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, dsse, signed_manifests};
+use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests, update};
 use crate::check::{self, Judge};
 use crate::{
-    ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, files, hex, read_key_text,
+    ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, UpdateFacts, UpdateKey,
+    files, hex, inspect_slot, read_key_text,
 };
 use boot_crypto::host::{es256_public_from_pem, es256_public_pem};
 use boot_crypto::{Digest, sha256};
@@ -32,6 +33,15 @@ pub struct Check {
     pub detail: String,
 }
 
+/// The keys that a release is opened with, as far as they are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpeningKeys<'a> {
+    /// The content key, which opens the package.
+    pub content_key: Option<&'a ContentKey>,
+    /// The product's update key, which opens the update image.
+    pub update_key: Option<&'a UpdateKey>,
+}
+
 /// A release that holds.
 #[derive(Clone, Debug)]
 pub struct VerifiedRelease {
@@ -41,6 +51,10 @@ pub struct VerifiedRelease {
     pub facts: PackageFacts,
     /// The images of the package, stage1 first.
     pub images: Vec<ImageInfo>,
+    /// What is known of its update image, if it has one.
+    pub update: Option<UpdateFacts>,
+    /// The thumbprints of all keys that signed something of it, sorted, each once.
+    pub signers: Vec<Digest>,
 }
 
 /// Reads the public key of an owner root from PEM, and returns its thumbprint.
@@ -68,15 +82,16 @@ pub fn is_release_folder(folder: &Path) -> bool {
 /// Verifies a release folder against an owner root, which must come from elsewhere. `checks` gets what holds, one after
 /// the other, up to the first thing that does not.
 ///
-/// Without the content key: that each file is the one that was signed, and each image is signed as a device wants it.
-/// With it: also every object, to the last byte, as stage1 of a die of the lot would.
+/// Without keys: that each file is the one that was signed, each image is signed as a device wants it, and a device of the
+/// minimum version takes the update. With them: also every object, to the last byte, as stage1 of a die of the lot would, or a
+/// device of the product.
 ///
 /// # Errors
 /// The first reason to refuse, with the device's code where it is a device that would refuse.
 pub fn verify_release(
     folder: &Path,
     root: Digest,
-    content_key: Option<&ContentKey>,
+    keys: &OpeningKeys<'_>,
     checks: &mut Vec<Check>,
 ) -> Result<VerifiedRelease, Error> {
     let mut hold = |name, detail: String| checks.push(Check { name, detail });
@@ -107,13 +122,19 @@ pub fn verify_release(
     let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold("images", format!("signed as a device wants them: {}", names.join(", ")));
 
+    let update = update::of(&files)?;
+    if let Some(update) = &update {
+        let found = update::check(update, &files, release, &images, root, keys.update_key)?;
+        hold("update", found);
+    }
+
     let bill = text(&files, SBOM)?;
     let parts = check_bill(bill, &images)?;
     hold("SBOM", format!("{} components; every image's part is the one signed", sbom::count(bill)));
     let subjects = check_provenance(&files, &signed)?;
     hold("provenance", format!("DSSE envelope signed by the role, about {subjects} files of this release"));
 
-    if let Some(content_key) = content_key {
+    if let Some(content_key) = keys.content_key {
         let opened = package.open(content_key)?;
         for (kind, sha256_of_part) in &parts {
             let plain = opened.iter().find(|image| image.info.kind.name() == kind);
@@ -126,7 +147,17 @@ pub fn verify_release(
             format!("{} opened and checked as a device does; the SBOM has their SHA-256", opened.len()),
         );
     }
-    Ok(VerifiedRelease { facts: package.facts, manifest: signed.manifest, images })
+    if update.is_some() && keys.update_key.is_some() {
+        hold("update payloads", "opened to the last byte, and checked as a device does".into());
+    }
+    let mut signers: Vec<Digest> = signed.keys.iter().map(|key| PublicKey::P256(*key).thumbprint()).collect();
+    let updated = update.as_ref().map(|update| inspect_slot(&update.image)).transpose()?;
+    let all = images.iter().chain(updated.iter().flatten());
+    signers.extend(all.flat_map(|image| image.signers.iter().copied()));
+    signers.sort_unstable();
+    signers.dedup();
+    let update = update.map(|update| update.facts);
+    Ok(VerifiedRelease { facts: package.facts, manifest: signed.manifest, images, update, signers })
 }
 
 /// Reads a file of the folder, which must be one, and not a link to one.
@@ -292,6 +323,7 @@ fn check_images(
             manifests += 1;
         }
     }
+    manifests += update::manifests(files);
     if files.keys().filter(|name| name.starts_with("manifests/")).count() != manifests {
         return Err(Error::ReleaseMixed { what: "there is a manifest of no image" });
     }
@@ -327,7 +359,10 @@ fn check_provenance(files: &BTreeMap<String, Vec<u8>>, signed: &manifest::Signed
     let ours = |(name, digest): &(String, Digest)| {
         signed.manifest.file(name).is_some_and(|file| file.digest == *digest)
     };
-    let all = IMAGES.iter().all(|(name, _)| subjects.iter().any(|(subject, _)| subject == name));
+    let images = IMAGES.iter().map(|(name, _)| *name).chain([UPDATE_IMAGE]);
+    let all = images
+        .filter(|name| files.contains_key(*name))
+        .all(|name| subjects.iter().any(|(subject, _)| subject == name));
     if !all || !subjects.iter().all(ours) {
         return Err(Error::Provenance { reason: "it is about other files" });
     }

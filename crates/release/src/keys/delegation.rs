@@ -199,7 +199,8 @@ impl Delegation {
     fn parse(certificate: Vec<u8>, root: &[u8; 64]) -> Result<Self, DelegationFault> {
         let roots = [Root { digest: PublicKey::P256(*root).thumbprint(), revoked: false }];
         // Published test keys are refused where an owner is put together, whatever delegates to them.
-        let grant = verify_certificate(&certificate, root, &roots, false).map_err(DelegationFault::Untrusted)?;
+        let grant =
+            verify_certificate(&certificate, root, &roots, false).map_err(DelegationFault::Untrusted)?;
         let Grant { role, kinds, min_version, max_version, .. } = grant;
         let boards = grant.boards().map(String::from).collect();
         let (key, limits) = (grant.key.thumbprint(), Limits { kinds, boards, min_version, max_version });

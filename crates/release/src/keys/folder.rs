@@ -134,7 +134,7 @@ fn refuse_known(folder: &Path, names: &[KeyName]) -> Result<(), Error> {
 ///
 /// # Errors
 /// A key that is not there, or cannot be used; [`Error::OtherRoot`].
-pub fn read_root_key(folder: &Path) -> Result<OwnerKey, Error> {
+pub fn open_root_key(folder: &Path) -> Result<OwnerKey, Error> {
     let key = OwnerKey::read(&KeyName::Root.key_file(folder))?;
     // A token may be another one of the same name.
     let path = folder.join(ROOT_PUBLIC);
@@ -252,7 +252,7 @@ fn complete(folder: &Path, board: &str) -> Result<(), Error> {
     if lacking.is_empty() {
         return Ok(());
     }
-    let root = read_root_key(folder)?;
+    let root = open_root_key(folder)?;
     for name in lacking {
         let key = OwnerKey::read(&name.key_file(folder))?;
         if !name.public_file(folder).exists() {
@@ -351,7 +351,7 @@ mod tests {
         let before = digest(read(folder.path()).unwrap());
         fs::remove_file(KeyName::Root.private_file(folder.path())).unwrap();
         assert_eq!(digest(read(folder.path()).unwrap()), before);
-        let refused = read_root_key(folder.path()).err().unwrap();
+        let refused = open_root_key(folder.path()).err().unwrap();
         assert!(matches!(refused, Error::Read { .. }), "{refused}");
     }
 
@@ -406,7 +406,7 @@ mod tests {
         for name in ROLES {
             let folder = founded();
             let key = PublicPart::read(&name.public_file(folder.path())).unwrap().key().thumbprint();
-            let root = read_root_key(folder.path()).unwrap();
+            let root = open_root_key(folder.path()).unwrap();
             Revocations::add(&super::super::revoked_file(folder.path()), &root, key).unwrap();
             let refused = read(folder.path()).err().unwrap();
             let revoked = |fault: &DelegationFault| *fault == DelegationFault::Revoked(key);
@@ -500,7 +500,7 @@ mod tests {
     fn a_root_that_is_another_than_its_public_part_is_refused() {
         let folder = founded();
         fs::write(KeyName::Root.private_file(folder.path()), &*Es256Key::generate().to_pem()).unwrap();
-        let error = read_root_key(folder.path()).err().unwrap();
+        let error = open_root_key(folder.path()).err().unwrap();
         assert!(matches!(error, Error::OtherRoot { .. }), "{error}");
     }
 

@@ -28,7 +28,7 @@ mod revocation;
 mod token;
 
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
-pub use folder::{KeyPlace, OwnerKeys, ReleaseProfile, create_keys, read_root_key};
+pub use folder::{KeyPlace, OwnerKeys, ReleaseProfile, create_keys, open_root_key};
 pub use key::{KeyAlgorithm, OwnerKey, PublicPart};
 pub use list::{KeptIn, KeyState, list_keys};
 pub use name::{KeyName, ROOT_PUBLIC, revoked_file};

@@ -101,6 +101,15 @@ impl Revocations {
         self.keys.binary_search(key).is_ok()
     }
 
+    /// Refuses what a key signed that the root took back.
+    ///
+    /// # Errors
+    /// [`Error::SignedByRevoked`].
+    pub fn admit(&self, signers: &[Digest]) -> Result<(), Error> {
+        let revoked = signers.iter().find(|key| self.contains(key));
+        revoked.map_or(Ok(()), |key| Err(Error::SignedByRevoked { key: *key }))
+    }
+
     /// Returns the number of the list, which counts up.
     pub fn number(&self) -> u32 {
         self.number

@@ -5,3 +5,4 @@ mod fabricate;
 mod package;
 mod preprovision;
 mod sealed_key;
+mod update;

@@ -10,3 +10,6 @@ mod payload;
 mod policy;
 mod reseal;
 mod signed_malformed;
+mod update;
+mod update_device;
+mod update_index;

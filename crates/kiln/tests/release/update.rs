@@ -1,0 +1,235 @@
+//! A release with an update image: what is in it, whom it names, and what stops it.
+
+use crate::common::{Desk, PASSPHRASE};
+use crate::product::CONFIG;
+use crate::{RELEASE, VERIFY, assert_nothing_left, files, token};
+use boot_crypto::host::unlock;
+use release::{UpdateFacts, hex, inspect_slot};
+use sealed_image::{Kind, Role, UpdateKey, Version};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+const UPDATE: &str = "[update]\nkey = \"update.key\"\nminimum-version = \"1.1.0\"\n";
+
+/// A desk with an update key, which kiln.toml names.
+fn desk() -> Desk {
+    let desk = super::desk();
+    desk.good("update-key update.key --product demo");
+    configure(&desk, UPDATE);
+    desk
+}
+
+fn configure(desk: &Desk, update: &str) {
+    desk.put("kiln.toml", CONFIG.replacen("[stages]", &format!("{update}[stages]"), 1).as_bytes());
+}
+
+/// The kinds of the images of an update, and the digests of their manifests.
+fn images(desk: &Desk, release: &str) -> Vec<(Kind, String)> {
+    let update = fs::read(desk.path(&format!("{release}/update/update.img"))).unwrap();
+    inspect_slot(&update).unwrap().iter().map(|image| (image.kind, hex(&image.digest))).collect()
+}
+
+#[test]
+fn an_update_key_is_made_once_encrypted_and_for_its_owner_alone() {
+    let desk = super::desk();
+    let made = desk.good_json("update-key update.key --product demo");
+    assert_eq!((&made["file"], &made["product"]), (&"update.key".into(), &"demo".into()));
+    let first = fs::read(desk.path("update.key")).unwrap();
+    assert!(first.starts_with(b"-----BEGIN ENCRYPTED KILN UPDATE KEY-----\n"));
+    assert_eq!(fs::metadata(desk.path("update.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let said = desk.bad("update-key update.key --product demo");
+    assert!(said.contains("update.key is there already") && said.contains("\n  cure  "), "{said}");
+    assert_eq!(fs::read(desk.path("update.key")).unwrap(), first);
+    desk.good("update-key other.key --product demo");
+    assert_ne!(fs::read(desk.path("other.key")).unwrap(), first);
+
+    let said = desk.bad("update-key x.key --product Demo");
+    assert!(said.contains("`Demo` is no name of a product") && said.contains("\n  cure  "), "{said}");
+    let mut desk = desk;
+    desk.unset("KILN_PASSPHRASE");
+    let said = desk.bad("update-key x.key --product demo");
+    assert!(said.contains("no passphrase was given") && said.contains("\n  cure  "), "{said}");
+    assert!(!desk.path("x.key").exists());
+}
+
+#[test]
+fn a_release_brings_an_update_that_is_verified_by_name_with_and_without_its_key() {
+    let desk = desk();
+    let made = desk.good_json(RELEASE);
+    assert_eq!(made["update_from"], "1.1.0");
+    let checked: Vec<_> = made["checked"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(checked.contains(&"update") && checked.contains(&"update payloads"), "{checked:?}");
+    let found = files(&desk.path("r1"));
+    for name in
+        ["update/update.img", "update/update.json", "manifests/update.cose", "manifests/secret-2.cose"]
+    {
+        assert!(found.contains_key(name), "{name}");
+    }
+    assert_eq!(made["files"], found.len());
+
+    let verified = desk.good_json(VERIFY);
+    let check = verified["checks"]["update"].as_str().unwrap();
+    assert_eq!(
+        check,
+        "a device of 1.1.0 takes it; rollback indices boot 2, os 2; signed as a device wants them: update, stage2, \
+         bundle, kernel, device-tree, initramfs"
+    );
+    assert_eq!(verified["checks"]["update payloads"], Value::Null);
+    let verified = desk.good_json(&format!("{VERIFY} --update-key update.key --content-key content.key"));
+    assert!(verified["checks"]["update payloads"].as_str().unwrap().starts_with("opened"), "{verified}");
+    assert!(verified["checks"]["payloads"].as_str().unwrap().starts_with("8 opened"), "{verified}");
+
+    // The same images as in the package, each sealed for its place.
+    let package = inspect_slot(&found["package/package.img"]).unwrap();
+    for (kind, digest) in &images(&desk, "r1")[1..] {
+        assert!(package.iter().any(|image| image.kind == *kind && hex(&image.digest) == *digest), "{kind:?}");
+    }
+    let facts = UpdateFacts::from_json(str::from_utf8(&found["update/update.json"]).unwrap()).unwrap();
+    assert_eq!((facts.product.as_str(), facts.minimum_version), ("demo", Version::new(1, 1, 0)));
+    assert_eq!(facts.indices.iter().collect::<Vec<_>>(), [(Role::Boot, 2), (Role::Os, 2)]);
+    assert_eq!(hex(&facts.update_id), images(&desk, "r1")[0].1);
+    let provenance = desk.good("inspect r1/provenance.intoto.json --json");
+    assert!(provenance.contains("update/update.img"), "{provenance}");
+}
+
+#[test]
+fn the_update_key_is_nowhere_in_a_release_but_sealed_in_its_package() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let text = fs::read(desk.path("update.key")).unwrap();
+    let (_, locked) = pem_rfc7468::decode_vec(&text).unwrap();
+    let secret = unlock(&locked, PASSPHRASE).unwrap();
+    let key = *UpdateKey::parse(&secret).unwrap().key().expose();
+    for (name, bytes) in files(&desk.path("r1")) {
+        let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
+        assert!(!holds(&key) && !holds(hex(&key).as_bytes()), "{name} holds the update key");
+        assert!(!holds(b"kiln update key") && !holds(b"not-to-be-published"), "{name} leaks");
+    }
+    // Who wants none in the package gets none: the last secret is gone.
+    configure(&desk, &format!("{UPDATE}provision = false\n"));
+    desk.good("release --content-key 2.key --out r2");
+    assert!(
+        !desk.path("r2/manifests/secret-2.cose").exists() && desk.path("r2/manifests/secret-1.cose").exists()
+    );
+    assert!(desk.path("r2/update/update.img").exists());
+}
+
+#[test]
+fn a_release_without_the_table_has_no_update_and_one_without_stage2_leaves_it_as_it_is() {
+    let desk = desk();
+    configure(&desk, "");
+    desk.good(RELEASE);
+    assert!(!desk.path("r1/update").exists() && !desk.path("r1/manifests/update.cose").exists());
+    assert_eq!(desk.good_json(VERIFY)["checks"]["update"], Value::Null);
+    let said = desk.bad(&format!("{VERIFY} --update-key update.key"));
+    assert!(said.contains("has no update image that --update-key could open"), "{said}");
+
+    configure(&desk, &format!("{UPDATE}stage2 = false\n"));
+    desk.good("release --content-key 2.key --out r2");
+    let kinds: Vec<_> = images(&desk, "r2").into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [Kind::Update, Kind::Bundle, Kind::Kernel, Kind::DeviceTree, Kind::Initramfs]);
+    let verified = desk.good_json(&VERIFY.replace("r1", "r2"));
+    assert!(verified["checks"]["update"].as_str().unwrap().contains("rollback indices os 2;"), "{verified}");
+}
+
+#[test]
+fn an_update_that_was_altered_or_swapped_makes_the_release_another() {
+    let desk = desk();
+    desk.good(RELEASE);
+    desk.good("release --content-key 2.key --out r2");
+    for name in ["update/update.img", "update/update.json", "manifests/update.cose"] {
+        let path = format!("r1/{name}");
+        let good = fs::read(desk.path(&path)).unwrap();
+        let other = fs::read(desk.path(&path.replace("r1", "r2"))).unwrap();
+        let mut altered = good.clone();
+        altered[good.len() / 2] ^= 1;
+        for bytes in [&altered, &other, &good[..good.len() - 1].to_vec(), &Vec::new()] {
+            if *bytes == good {
+                continue;
+            }
+            desk.put(&path, bytes);
+            assert!(desk.bad(VERIFY).contains("K1401 release-file-altered"), "{name}");
+        }
+        fs::remove_file(desk.path(&path)).unwrap();
+        assert!(desk.bad(VERIFY).contains("K1400 release-file-missing"), "{name}");
+        desk.put(&path, &good);
+    }
+    desk.good(VERIFY);
+    desk.good("update-key other.key --product demo");
+    let said = desk.bad(&format!("{VERIFY} --update-key other.key"));
+    assert!(said.contains("K0400 key-unwrap"), "{said}");
+    let said = desk.bad(&format!("{VERIFY} --update-key content.key"));
+    assert!(said.contains("it holds no update key") && said.contains("\n  cure  "), "{said}");
+}
+
+#[test]
+fn whatever_is_wrong_with_an_update_stops_the_release_and_leaves_nothing_behind() {
+    let mut desk = desk();
+    desk.good("update-key theirs.key --product other");
+    desk.put("hex.key", format!("{}\n", "1f".repeat(32)).as_bytes());
+    let key = fs::read(desk.path("update.key")).unwrap();
+    desk.put("cut.key", &key[..key.len() / 2]);
+    for (from, to, words) in [
+        ("update.key", "missing.key", "cannot read missing.key"),
+        ("update.key", "hex.key", "hex.key: it holds no update key"),
+        ("update.key", "cut.key", "cut.key: it holds no update key"),
+        ("update.key", "keys/owner-os.key.pem", "owner-os.key.pem: it holds no update key"),
+        ("update.key", "theirs.key", "it is the update key of the product `other`, and this one is `demo`"),
+        (
+            "1.1.0",
+            "1.2.3",
+            "kiln.toml, line 10: `minimum-version` is that of devices which are older than 1.2.3",
+        ),
+        ("1.1.0", "1.3.0", "kiln.toml, line 10: "),
+        ("1.1.0", "1.1", "MAJOR.MINOR.PATCH"),
+        ("minimum-version", "minimum_version", "did you mean `minimum-version`?"),
+        ("key = \"update.key\"\n", "", "missing field `key`"),
+    ] {
+        configure(&desk, &UPDATE.replacen(from, to, 1));
+        let said = desk.bad(RELEASE);
+        assert!(said.contains(words) && said.contains("\n  cure  "), "{from} → {to}: {said}");
+        assert_nothing_left(&desk);
+    }
+    configure(&desk, UPDATE);
+    desk.set("KILN_PASSPHRASE", "another");
+    desk.good("owner others");
+    desk.put(
+        "kiln.toml",
+        fs::read_to_string(desk.path("kiln.toml")).unwrap().replace("\"keys\"", "\"others\"").as_bytes(),
+    );
+    let said = desk.bad(RELEASE);
+    assert!(said.contains("update.key: no update key comes out with this passphrase"), "{said}");
+    assert!(said.contains("\n  cure  ") && !said.contains(PASSPHRASE), "{said}");
+    assert_nothing_left(&desk);
+}
+
+#[test]
+fn production_takes_an_update_key_from_an_encrypted_file_and_none_in_the_clear() {
+    let mut desk = token::desk();
+    desk.good(&token::owner());
+    desk.good("authority init");
+    desk.good("authority key export authority.pub.pem");
+    desk.good("update-key update.key --product demo");
+    release::UpdateKey::read_or_make(&desk.path("clear.key"), "demo").unwrap();
+    let configure = |desk: &Desk, key: &str| {
+        let update = UPDATE.replace("update.key", key);
+        let config = CONFIG.replacen("[stages]", &format!("{update}[stages]"), 1);
+        let head = "profile = \"production\"\nauthority-key = \"authority.pub.pem\"\n";
+        desk.put("kiln.toml", format!("{head}{config}").as_bytes());
+    };
+    configure(&desk, "clear.key");
+    let said = desk.bad("release --out r1");
+    assert!(
+        said.contains("clear.key: the update key lies in it in the clear") && said.contains("\n  cure  "),
+        "{said}"
+    );
+    assert_nothing_left(&desk);
+    configure(&desk, "update.key");
+    desk.unset("KILN_PASSPHRASE");
+    let said = desk.bad("release --out r1");
+    assert!(said.contains("update.key: no passphrase was given"), "{said}");
+    desk.set("KILN_PASSPHRASE", PASSPHRASE);
+    desk.good("release --out r1");
+    desk.good(&format!("{VERIFY} --update-key update.key"));
+}
