@@ -6,8 +6,8 @@ use clap::builder::TypedValueParser as _;
 use clap::{Args, Subcommand};
 use memory_map::qemu_virt::BOARD;
 use release::{
-    Delegation, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKeys, Passphrase, PublicPart,
-    Revocations, TokenUri, create_keys, hex, list_keys, open_root_key, revoked_file, unhex,
+    Delegation, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKeys, Passphrase, Profile,
+    PublicPart, Revocations, TokenUri, create_keys, hex, list_keys, open_root_key, revoked_file, unhex,
 };
 use sealed_image::{Kind, KindSet, Role, Version};
 use serde_json::{Value, json};
@@ -182,6 +182,8 @@ impl Delegate {
             min_version: self.from_version.unwrap_or(Version::MIN),
             max_version: self.to_version.unwrap_or(Version::MAX),
         };
+        // Whoever knows the test keys would sign for the owner.
+        Profile::Production.admit(&public.key().thumbprint(), &self.key.display().to_string())?;
         let root = open_root_key(&self.folder)?;
         let delegation = Delegation::sign(&root, self.role, &public.key(), &limits)?;
         delegation.write(&self.out)?;

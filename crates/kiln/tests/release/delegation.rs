@@ -3,6 +3,8 @@
 use crate::common::Desk;
 use crate::product::CONFIG;
 use crate::{assert_nothing_left, product, token};
+use boot_crypto::host::es256_public_pem;
+use release::test_keys;
 use std::fs;
 
 const RELEASE: &str = "release --content-key content.key --out r1";
@@ -96,7 +98,7 @@ fn what_a_delegation_does_not_cover_is_not_released() {
     desk.good("keys create others");
     fs::copy(desk.path("others/owner-os.delegation"), desk.path("keys/owner-os.delegation")).unwrap();
     let said = desk.bad(&line);
-    assert!(said.contains("owner-os.delegation") && said.contains("K0300 root-unknown"), "{said}");
+    assert!(said.contains("owner-os.delegation") && said.contains("K0301 delegation-signature"), "{said}");
     fs::copy(desk.path("os.delegation"), desk.path("keys/owner-os.delegation")).unwrap();
     desk.good(&line);
 }
@@ -122,6 +124,9 @@ fn limits_that_make_no_sense_are_refused_before_the_root_signs() {
     assert!(said.contains("no P-256 public key") && !said.contains("PRIVATE KEY"), "{said}");
     let said = desk.bad("keys delegate keys --role os --key keys/owner-os.pub.pem --out d");
     assert!(said.contains("keys/owner-root.key.pem"), "{said}");
+    desk.put("test.pub.pem", es256_public_pem(&test_keys::es256(test_keys::OS).public()).unwrap().as_bytes());
+    let said = desk.bad("keys delegate offline --role os --key test.pub.pem --out d");
+    assert!(said.contains("K0311") && !desk.path("d").exists(), "{said}");
     // The authority's key, and kinds that nobody signs, are not for this command.
     for line in ["--role authority --key k --out d", "--role os --kind tee --key k --out d"] {
         assert_eq!(desk.run(&format!("keys delegate offline {line}")).status.code(), Some(2), "{line}");
@@ -170,6 +175,7 @@ fn a_revoked_key_releases_nothing_and_another_takes_its_place() {
     let boot = desk.good_json("keys list keys")["keys"][1]["thumbprint"].as_str().unwrap().to_owned();
     let revoked = desk.good_json(&format!("keys revoke offline --key {boot} --yes"));
     assert_eq!((&revoked["number"], &revoked["revoked_keys"]), (&2.into(), &2.into()));
+    fs::copy(desk.path("offline/owner-revoked"), desk.path("keys/owner-revoked")).unwrap();
     // A new key takes the place of the one in the folder.
     for file in ["owner-os.key.pem", "owner-os.pub.pem", "owner-os.delegation"] {
         fs::remove_file(desk.path("keys").join(file)).unwrap();

@@ -3,7 +3,10 @@
 use crate::common::{Desk, PASSPHRASE};
 use crate::product::CONFIG;
 use crate::{assert_nothing_left, product, token};
-use release::test_keys;
+use boot_crypto::host::{Es256Key, es256_public_pem};
+use memory_map::qemu_virt::BOARD;
+use release::{Delegation, Limits, PublicPart, test_keys};
+use sealed_image::Role;
 use std::fs;
 use std::process::Command;
 
@@ -119,5 +122,19 @@ fn a_published_test_key_is_refused_on_a_token_too() {
     token::softhsm(&desk, &[&import[..], &["--pin", token::PIN]].concat());
     let uri = fs::read_to_string(desk.path("keys/owner-os.key.uri")).unwrap();
     desk.put("keys/owner-os.key.uri", uri.replace("object=os", "object=test").as_bytes());
+    // A root that delegates to such a key, with a program of its own.
+    let root = Es256Key::generate();
+    desk.put("keys/owner-root.pub.pem", es256_public_pem(&root.public()).unwrap().as_bytes());
+    desk.put(
+        "keys/owner-os.pub.pem",
+        es256_public_pem(&test_keys::es256(test_keys::OS).public()).unwrap().as_bytes(),
+    );
+    for role in [Role::Boot, Role::Provision, Role::Os] {
+        let file = |end: &str| desk.path(&format!("keys/owner-{}{end}", role.name()));
+        let key = PublicPart::read(&file(".pub.pem")).unwrap();
+        let made = Delegation::sign(&root, role, &key.key(), &Limits::of_role(role, BOARD)).unwrap();
+        fs::remove_file(file(".delegation")).unwrap();
+        made.write(&file(".delegation")).unwrap();
+    }
     assert_refused(&desk, SEALED, "is a published test value");
 }

@@ -193,7 +193,7 @@ fn whatever_is_wrong_with_an_update_stops_the_release_and_leaves_nothing_behind(
     }
     configure(&desk, UPDATE);
     desk.set("KILN_PASSPHRASE", "another");
-    desk.good("owner others");
+    desk.good("keys create others");
     desk.put(
         "kiln.toml",
         fs::read_to_string(desk.path("kiln.toml")).unwrap().replace("\"keys\"", "\"others\"").as_bytes(),

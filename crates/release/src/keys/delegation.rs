@@ -365,7 +365,7 @@ mod tests {
             Err(DelegationFault::Untrusted(error)) => error.code(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(untrusted(read(Role::Os, &other)), FailCode::RootUnknown);
+        assert_eq!(untrusted(read(Role::Os, &other)), FailCode::DelegationSignature);
         std::fs::rename(&path, KeyName::Role(Role::Boot).delegation_file(folder.path())).unwrap();
         assert_eq!(read(Role::Boot, &root), Err(DelegationFault::Role { found: Role::Os }));
         let mut looked_at = 0;

@@ -375,7 +375,10 @@ mod tests {
             let other = founded();
             fs::copy(name.delegation_file(other.path()), &path).unwrap();
             let untrusted = |error| DelegationFault::Untrusted(error);
-            assert_eq!(fault(folder.path()), (file.clone(), untrusted(sealed_image::Error::RootUnknown)));
+            assert_eq!(
+                fault(folder.path()),
+                (file.clone(), untrusted(sealed_image::Error::DelegationSignature { index: 0 }))
+            );
             let next = if name == ROLES[0] { ROLES[1] } else { ROLES[0] };
             fs::write(
                 &path,
