@@ -58,7 +58,7 @@ pub(crate) struct Ledger {
     by: BTreeMap<By, u64>,
     good: u64,
     bad: u64,
-    differing: Vec<String>,
+    pub(crate) differing: Vec<String>,
 }
 
 impl Ledger {

@@ -18,7 +18,8 @@ mod ledger;
 mod objects;
 mod stages;
 
-use ledger::Ledger;
+use ledger::{By, Ledger, verify};
+use sealed_image::Kind;
 
 #[test]
 fn kiln_verify_judges_as_devices_do() {
@@ -29,4 +30,17 @@ fn kiln_verify_judges_as_devices_do() {
     fuses::judge(&mut ledger);
     devices::judge(&mut ledger);
     ledger.close();
+}
+
+/// The control of this rig: a device with another floor takes the same image, or refuses it.
+#[test]
+fn a_verdict_that_differs_is_seen() {
+    let cases = stages::cases(Kind::Stage1);
+    let case = cases.iter().find(|case| case.class == "good").expect("there is a good one");
+    let mut ledger = Ledger::default();
+    for (floor, differing) in [(0, 0), (64, 1)] {
+        let means = release::Means { floor, ..case.means(Kind::Stage1) };
+        ledger.enter(By::Libraries, case.class, &case.name, &Ok(String::new()), &verify(&case.image, &means));
+        assert_eq!(ledger.differing.len(), differing, "{:?}", ledger.differing);
+    }
 }
