@@ -76,7 +76,7 @@ fn manifest_values_out_of_range_are_refused() {
         (1, cbor(7_u8), KindWrong),
         (1, cbor(11_u8), KindWrong),
         (1, cbor(8_u8), KindReserved),
-        (1, cbor(10_u8), KindReserved),
+        (1, cbor(10_u8), KindWrong),
         (2, cbor("Test-board"), ManifestMalformed),
         (2, cbor("test board"), ManifestMalformed),
         (2, cbor("test-board\0"), ManifestMalformed),
