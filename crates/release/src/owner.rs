@@ -1,5 +1,6 @@
 //! The owner's keys, and signing with them.
 
+use crate::keys::certificate;
 use crate::{Delegation, Error, FlatImage, Limits};
 use boot_crypto::Digest;
 use sealed_image::host::{Facts, SealError, SignedPayload, Signer, delegation, sign_message};
@@ -49,7 +50,8 @@ impl RoleKey {
         Self { role, certificate, limits: Some(delegation.limits().clone()), signer }
     }
 
-    /// Has the root delegate `role` to a key: all kinds of that role, for one board and every version.
+    /// Has the root delegate `role` to a key: all kinds of that role, for one board and every version. Only a device judges
+    /// that: it refuses RSA for a stage.
     ///
     /// # Errors
     /// The root's signer fails.
@@ -59,8 +61,9 @@ impl RoleKey {
         board: &str,
         signer: Box<dyn Signer + Send + Sync>,
     ) -> Result<Self, Error> {
-        let delegation = Delegation::sign(root, role, &signer.public_key(), &Limits::of_role(role, board))?;
-        Ok(Self::new(role, delegation.certificate().to_vec(), signer))
+        let limits = Limits::of_role(role, board);
+        let certificate = certificate(root, role, &signer.public_key(), &limits)?;
+        Ok(Self::new(role, certificate, signer))
     }
 }
 

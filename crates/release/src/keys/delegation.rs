@@ -185,11 +185,7 @@ impl Delegation {
         if KeyName::Role(role).es256_only() && !matches!(key, PublicKey::P256(_)) {
             return Err(refused(es256_only(role.name())));
         }
-        let mut boards = [""; MAX_BOARDS];
-        boards.iter_mut().zip(&limits.boards).for_each(|(to, from)| *to = from);
-        let Limits { kinds, min_version, max_version, .. } = *limits;
-        let grant = Grant { role, key: *key, kinds, boards, min_version, max_version };
-        let certificate = certify(root, &encode_grant(&grant))?;
+        let certificate = certificate(root, role, key, limits)?;
         let point = PublicPart::from(root.public_key()).as_root()?;
         // A device reads what was signed: names of boards have a form.
         Self::parse(certificate, &point).map_err(|fault| refused(fault.to_string()))
@@ -257,6 +253,19 @@ impl Delegation {
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
     }
+}
+
+/// Has a root sign a certificate, whether or not it makes sense to a device.
+pub(crate) fn certificate(
+    root: &dyn Signer,
+    role: Role,
+    key: &PublicKey<'_>,
+    limits: &Limits,
+) -> Result<Vec<u8>, Error> {
+    let mut boards = [""; MAX_BOARDS];
+    boards.iter_mut().zip(&limits.boards).for_each(|(to, from)| *to = from);
+    let Limits { kinds, min_version, max_version, .. } = *limits;
+    Ok(certify(root, &encode_grant(&Grant { role, key: *key, kinds, boards, min_version, max_version }))?)
 }
 
 /// Says why a key cannot be RSA.

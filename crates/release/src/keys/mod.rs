@@ -27,6 +27,7 @@ mod passphrase;
 mod revocation;
 mod token;
 
+pub(crate) use delegation::certificate;
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
 pub use folder::{KeyPlace, OwnerKeys, ReleaseProfile, create_keys, open_root_key};
 pub use key::{KeyAlgorithm, OwnerKey, PublicPart};
