@@ -19,6 +19,12 @@ macro_rules! codes {
             /// Every code, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
 
+            /// The groups, and whether a program knows their codes by the numbers: stage0 has no room, and knows its own only.
+            const GROUPS: &'static [(&'static [Self], bool)] = &[$((
+                &[$(Self::$variant,)*],
+                cfg!(any(feature = "os", feature = "factory", $(feature = $feature),*)),
+            ),)*];
+
             /// A line for each code: number, name and cause. One text is smaller in a stage than a table of
             /// pointers, or than a `match`; and a stage links the texts of its own codes only, by feature.
             const LINES: &'static [&'static str] = &[$(
@@ -35,6 +41,33 @@ macro_rules! codes {
 }
 
 impl FailCode {
+    /// One list of what is known: it is made while compiling, so that a program holds nothing else.
+    const KNOWN: [Self; Self::known_count()] = Self::known();
+
+    const fn known_count() -> usize {
+        let (mut count, mut groups) = (0, Self::GROUPS);
+        while let Some(((codes, known), rest)) = groups.split_first() {
+            count += if *known { codes.len() } else { 0 };
+            groups = rest;
+        }
+        count
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "it runs while compiling, where it would not compile")]
+    const fn known<const N: usize>() -> [Self; N] {
+        let (mut list, mut count, mut groups) = ([Self::Panic; N], 0, Self::GROUPS);
+        while let Some(((codes, known), rest)) = groups.split_first() {
+            let mut codes = *codes;
+            while let (Some((code, others)), true) = (codes.split_first(), *known) {
+                list[count] = *code;
+                count += 1;
+                codes = others;
+            }
+            groups = rest;
+        }
+        list
+    }
+
     /// Returns the stable number.
     pub const fn number(self) -> u16 {
         self as u16
@@ -72,9 +105,9 @@ impl FailCode {
         ("", "")
     }
 
-    /// Finds a code by number.
+    /// Finds a code by number; stage0 finds its own only.
     pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| code.number() == number)
+        Self::KNOWN.iter().copied().find(|code| code.number() == number)
     }
 
     /// Finds a code by name (`signature-invalid`) or by its printed form (`K0302`, case-insensitive; the bare

@@ -50,7 +50,7 @@ impl<'a> Update<'a> {
 /// [`Policy`](crate::Policy) that the images are verified against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed<'a> {
-    /// The product, which came with the update key: [`UpdateKey::product`](super::key::UpdateKey::product).
+    /// The product, which came with the update key: [`UpdateKey::product`](super::UpdateKey::product).
     pub product: &'a str,
     /// Version of the release that is installed: that of its bundle.
     pub version: Version,
