@@ -141,7 +141,7 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         }
         E::Passphrase { fault, .. } => fault.cure(),
         E::KeyInFile { .. } => {
-            "Make the owner's keys on a token (`kiln keys create FOLDER --pkcs11 URI`), or leave `profile` out of kiln.toml for what is no product."
+            "Make the owner's keys on a token (`kiln keys create FOLDER --pkcs11 URI`), take the file away (the root is not needed where releases are signed), or leave `profile` out of kiln.toml for what is no product."
         }
         E::KeyFile { .. } | E::SecretFile { .. } => "Give the file that Kiln wrote, unaltered.",
         E::CertificateFile { .. } => "Give one certificate in PEM (`-----BEGIN CERTIFICATE-----`).",
@@ -174,6 +174,9 @@ fn delegation_cure(fault: &release::DelegationFault) -> &'static str {
         F::Role { .. } => "Put each delegation next to the key of its role.",
         F::Key { .. } => {
             "Have the root delegate to the key that is there, or take the key, and the token, that it means."
+        }
+        F::Shared { .. } => {
+            "Make a key for each role (`kiln keys create --role ROLE`), and have the root delegate to that."
         }
         F::Revoked(_) => {
             "Make another key (`kiln keys create --role ROLE`), and have the root delegate to that."

@@ -162,7 +162,7 @@ impl Create {
         let made = create_keys(&self.folder, &self.names, self.algorithm, place)?;
         let mut facts = vec![("folder", json!(self.folder)), ("keys", json!(kept))];
         facts.push(("algorithm", json!(self.algorithm.name())));
-        for (name, public) in self.names.iter().zip(&made) {
+        for (name, public) in &made {
             facts.push((name.name(), json!(hex(&public.key().thumbprint()))));
         }
         output::print(self.json, "New keys, which the root has still to delegate to:", &facts);
@@ -185,6 +185,7 @@ impl Delegate {
         // Whoever knows the test keys would sign for the owner.
         Profile::Production.admit(&public.key().thumbprint(), &self.key.display().to_string())?;
         let root = open_root_key(&self.folder)?;
+        Profile::Production.admit(&root.public().key().thumbprint(), "the owner root key")?;
         let delegation = Delegation::sign(&root, self.role, &public.key(), &limits)?;
         delegation.write(&self.out)?;
         let facts = [
@@ -248,13 +249,15 @@ fn described(key: &KeyState) -> Value {
     })
 }
 
-fn kept(kept: &KeptIn) -> &str {
-    match kept {
+fn kept(kept: &KeptIn) -> String {
+    let place = match kept {
         KeptIn::EncryptedFile => "an encrypted file",
         KeptIn::OpenFile => "a file that is not encrypted",
-        KeptIn::Token(uri) => uri,
+        KeptIn::Token(uri) => return uri.to_string(),
+        KeptIn::Unnamed => "a place that its file does not name: it holds no URI of a key on a token",
         KeptIn::Elsewhere => "another place",
-    }
+    };
+    place.into()
 }
 
 impl Revoke {
@@ -264,6 +267,12 @@ impl Revoke {
             None => PublicPart::read(Path::new(&self.key))?.key().thumbprint(),
         };
         let root = open_root_key(&self.folder)?;
+        if root.public().key().thumbprint() == key {
+            return Err(Failure::new(
+                "this is the root, which cannot take itself back",
+                "Devices know roots by their fuses: a root is revoked there, by its bit.",
+            ));
+        }
         let what = format!("The key {} will be revoked; a list of revoked keys only grows.", hex(&key));
         output::confirm(&what, "revoke", self.yes)?;
         let path = revoked_file(&self.folder);

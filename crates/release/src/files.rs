@@ -3,7 +3,7 @@
 use crate::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Who may read a file.
@@ -60,6 +60,43 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> Result<(
     }
     let made = options.open(path).and_then(|file| fill(file, path, bytes));
     made.map_err(|error| Error::Write { path: path.into(), error })
+}
+
+/// New files that are there all together, or not at all.
+pub(crate) struct Together {
+    written: Vec<PathBuf>,
+    /// The folder, where it was made for them.
+    folder: Option<PathBuf>,
+}
+
+impl Together {
+    /// Begins in a folder, which is made if it is not there.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Error> {
+        let made = !folder.exists();
+        make_folder(folder)?;
+        Ok(Self { written: Vec::new(), folder: made.then(|| folder.into()) })
+    }
+
+    /// Writes a file that must not be there yet.
+    pub(crate) fn put(&mut self, path: PathBuf, bytes: &[u8], readers: Readers) -> Result<(), Error> {
+        write_new(&path, bytes, readers)?;
+        self.written.push(path);
+        Ok(())
+    }
+
+    /// Removes what was written: the rest could not be.
+    pub(crate) fn undo(self) {
+        // The first error is the one to tell.
+        for path in self.written {
+            let _ = std::fs::remove_file(path);
+        }
+        let _ = self.folder.map(std::fs::remove_dir);
+    }
+}
+
+/// Tells whether anything has this name, be it a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Writes a new file's bytes, or removes it: half of a file would be taken for one, and stand in the way of the next try.

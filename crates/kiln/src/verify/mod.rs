@@ -68,6 +68,12 @@ impl Verify {
                 format!("Give --board {board}, which is the one that there is, or leave it out."),
             ));
         }
+        if self.revoked_keys.is_some() && !is_release_folder(&self.path) {
+            return Err(Failure::new(
+                "the list of revoked keys is for releases, and this is none",
+                "Give the folder of the release, or leave --revoked-keys out: `kiln inspect` shows who signed what.",
+            ));
+        }
         match &self.path {
             path if is_release_folder(path) => self.release(),
             // A device's folder has a flash0.img; whatever else is a folder is to be a package.

@@ -127,6 +127,13 @@ fn limits_that_make_no_sense_are_refused_before_the_root_signs() {
     desk.put("test.pub.pem", es256_public_pem(&test_keys::es256(test_keys::OS).public()).unwrap().as_bytes());
     let said = desk.bad("keys delegate offline --role os --key test.pub.pem --out d");
     assert!(said.contains("K0311") && !desk.path("d").exists(), "{said}");
+    let said = desk.bad("keys delegate offline --role os --key offline/owner-root.pub.pem --out d");
+    assert!(said.contains("the root delegates, and acts in no role itself"), "{said}");
+    // A key that was put where its name belongs is not shown, whoever asks.
+    fs::copy(desk.path("keys/owner-os.key.pem"), desk.path("keys/owner-os.key.uri")).unwrap();
+    let listed = desk.good("keys list keys");
+    assert!(listed.contains("holds no URI") && !listed.contains("PRIVATE KEY"), "{listed}");
+    fs::remove_file(desk.path("keys/owner-os.key.uri")).unwrap();
     // The authority's key, and kinds that nobody signs, are not for this command.
     for line in ["--role authority --key k --out d", "--role os --kind tee --key k --out d"] {
         assert_eq!(desk.run(&format!("keys delegate offline {line}")).status.code(), Some(2), "{line}");
@@ -160,6 +167,14 @@ fn a_revoked_key_releases_nothing_and_another_takes_its_place() {
     desk.good(VERIFY);
     let said = desk.bad(&format!("{VERIFY} --revoked-keys offline/owner-revoked"));
     assert!(said.contains("the root has revoked that key") && said.contains("\n  cure  "), "{said}");
+    for other in ["r1/package", "r1/release.cose", "r1/package/stage1.img"] {
+        let line =
+            format!("verify {other} --root keys/owner-root.pub.pem --revoked-keys offline/owner-revoked");
+        let said = desk.bad(&line);
+        assert!(said.contains("is for releases, and this is none"), "{said}");
+    }
+    let said = desk.bad("keys revoke offline --key offline/owner-root.pub.pem --yes");
+    assert!(said.contains("this is the root") && said.contains("\n  cure  "), "{said}");
     desk.good("keys create unused --role os");
     desk.good("keys create elsewhere");
     desk.good("keys revoke elsewhere --key unused/owner-os.pub.pem --yes");

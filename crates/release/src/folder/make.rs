@@ -76,6 +76,7 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
         (None, None) => return Err(Error::ContentKeyNowhere),
     };
     let owner = OwnerKeys::read(&config.owner.keys, config.profile)?.owner()?;
+    covered(config, &owner)?;
     if let Some(previous) = previous {
         follows(config, &owner, previous)?;
     }
@@ -101,6 +102,19 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     }
     let sealed_to = authority.map(|authority| authority.thumbprint());
     Ok(MadeRelease { manifest, package_id, root_digest, sealed_to, checks })
+}
+
+/// Checks that the root lets the owner's keys sign all that the release has, before any of it is signed.
+fn covered(config: &ReleaseConfig, owner: &Owner) -> Result<(), Error> {
+    let always = [Kind::Stage1, Kind::Package, Kind::Stage2, Kind::Bundle];
+    let payloads = config.payloads.iter().map(|payload| payload.kind.kind());
+    let update = config.update.as_ref().map(|_| Kind::Update);
+    let update_key = config.update.as_ref().filter(|update| update.provision).map(|_| Kind::Secret);
+    for kind in always.into_iter().chain(payloads).chain(update).chain(update_key) {
+        let role = kind.role().ok_or(Error::Reserved { kind })?;
+        owner.covers(role, Some(kind), &config.board, config.version)?;
+    }
+    owner.covers(manifest::ROLE, None, &config.board, config.version)
 }
 
 /// Refuses a place where something is, be it a link that leads nowhere.

@@ -144,7 +144,11 @@ pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result
         refuse_test_keys: true,
     };
     let payload = verify_message::<Es256AndPs256>(untrusted, &policy).map_err(Error::ReleaseSignature)?;
-    let manifest = cbor::parse_exact(payload).map_err(|offset| Error::ReleaseManifest { offset })?;
+    let manifest: ReleaseManifest =
+        cbor::parse_exact(payload).map_err(|offset| Error::ReleaseManifest { offset })?;
+    if version != Some(manifest.version) {
+        return Err(Error::ReleaseManifest { offset: 0 });
+    }
     // The signatures hold, so what the message says of its signers is what the root says.
     let said = InspectedMessage::of(untrusted).map_err(Error::ReleaseSignature)?;
     let point = |key: &PublicKey<'_>| match key {
@@ -182,9 +186,11 @@ const _: () = assert!(MAX_NAME == 32, "kiln.toml says how long the name of a pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OwnerKeys;
+    use crate::{Delegation, Limits, OwnerKeys, Profile, RoleKey};
+    use boot_crypto::host::Es256Key;
     use fail_code::FailCode;
     use memory_map::qemu_virt::BOARD;
+    use sealed_image::host::Signer as _;
 
     fn manifest(names: &[&str]) -> ReleaseManifest {
         ReleaseManifest {
@@ -250,5 +256,38 @@ mod tests {
             let refused = code(verify(&signed, BOARD, owner.root_digest()));
             assert_eq!(refused, Some(FailCode::ReleaseManifestMalformed), "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_manifest_of_a_version_that_the_root_did_not_delegate_is_refused() {
+        let (root, key) = (Es256Key::generate(), Es256Key::generate());
+        let version = Version::new(1, 2, 3);
+        let limits = Limits { min_version: version, max_version: version, ..Limits::of_role(ROLE, BOARD) };
+        let delegation = Delegation::sign(&root, ROLE, &key.public_key(), &limits).unwrap();
+        let certificate = delegation.certificate().to_vec();
+        let owner = |key: RoleKey| Owner::new(Profile::Production, root.public(), vec![key]).unwrap();
+        // One that asks what the delegation covers, and one that signs whatever it is given.
+        let careful =
+            owner(RoleKey::limited(delegation, Box::new(Es256Key::from_pem(&key.to_pem()).unwrap())));
+        let careless = owner(RoleKey::new(ROLE, certificate, Box::new(key)));
+        let root = careful.root_digest();
+        let mut judged = 0;
+        for (patch, covered) in [(2, false), (3, true), (4, false)] {
+            let release = ReleaseManifest {
+                product: "demo".into(),
+                board: BOARD.into(),
+                version: Version::new(1, 2, patch),
+                rollback_index: 1,
+                files: Vec::new(),
+            };
+            assert_eq!(release.sign(&careful).is_ok(), covered);
+            let signed = careless.sign_message(ROLE, CONTENT_TYPE, &release.encode()).unwrap();
+            let found = verify(&signed, BOARD, root);
+            assert_eq!(found.is_ok(), covered);
+            let code = found.err().and_then(|error| error.code());
+            assert_eq!(code, (!covered).then_some(FailCode::VersionNotDelegated));
+            judged += 1;
+        }
+        assert_eq!(judged, 3);
     }
 }

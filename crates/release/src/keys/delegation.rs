@@ -157,6 +157,12 @@ pub enum DelegationFault {
         /// That of the key that is there.
         found: Digest,
     },
+    /// The key acts in another role too.
+    #[error("it is for a key that acts in the role {} too", other.name())]
+    Shared {
+        /// The other role.
+        other: Role,
+    },
     /// The root took the key back.
     #[error("the root has revoked its key {}", hex(.0))]
     Revoked(Digest),
@@ -184,6 +190,11 @@ impl Delegation {
         limits.check(role).map_err(refused)?;
         if KeyName::Role(role).es256_only() && !matches!(key, PublicKey::P256(_)) {
             return Err(refused(es256_only(role.name())));
+        }
+        if key.thumbprint() == root.public_key().thumbprint() {
+            return Err(refused(
+                "the root delegates, and acts in no role itself: this is its own key".into(),
+            ));
         }
         let certificate = certificate(root, role, key, limits)?;
         let point = PublicPart::from(root.public_key()).as_root()?;

@@ -6,7 +6,7 @@ use super::{
     Delegation, DelegationFault, KeyAlgorithm, KeyName, Limits, OwnerKey, Passphrase, PublicPart,
     ROOT_PUBLIC, TokenUri, token,
 };
-use crate::files::{self, Readers};
+use crate::files::{self, Readers, Together};
 use crate::{Error, Owner, Profile, RoleKey};
 use sealed_image::Role;
 use sealed_image::host::Signer as _;
@@ -75,31 +75,49 @@ impl FreshKeys {
         Ok((root.public().as_root()?, delegations))
     }
 
-    /// Writes each key into a folder in which there is none of its name: private, or where it is, and public.
-    fn write(&self, folder: &Path, place: &KeyPlace<'_>) -> Result<(), Error> {
-        files::make_folder(folder)?;
+    /// Writes each key into a folder in which there is none of its name: private, or where it is, and public; and what the root
+    /// delegates to them. Where something cannot be written, nothing is left of it, in the folder and on the token.
+    fn write(&self, folder: &Path, place: &KeyPlace<'_>, delegations: &[Delegation]) -> Result<(), Error> {
+        let mut files = Together::in_folder(folder).map_err(|why| self.unmake(why))?;
+        match self.put(&mut files, folder, place, delegations) {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                files.undo();
+                Err(self.unmake(why))
+            }
+        }
+    }
+
+    fn put(
+        &self,
+        files: &mut Together,
+        folder: &Path,
+        place: &KeyPlace<'_>,
+        delegations: &[Delegation],
+    ) -> Result<(), Error> {
         for (name, key) in &self.0 {
             let text = key.to_text(place);
             match place {
-                KeyPlace::Token(_) => {
-                    files::write_new(&name.uri_file(folder), text.as_bytes(), Readers::Anyone)?;
-                }
-                _ => files::write_new(&name.private_file(folder), text.as_bytes(), Readers::Owner)?,
+                KeyPlace::Token(_) => files.put(name.uri_file(folder), text.as_bytes(), Readers::Anyone)?,
+                _ => files.put(name.private_file(folder), text.as_bytes(), Readers::Owner)?,
             }
-            write_public(*name, &key.public(), folder)?;
+            let path = name.public_file(folder);
+            files.put(path.clone(), public_pem(&path, &key.public())?.as_bytes(), Readers::Anyone)?;
+        }
+        for delegation in delegations {
+            let path = KeyName::Role(delegation.role()).delegation_file(folder);
+            files.put(path, delegation.certificate(), Readers::Anyone)?;
         }
         Ok(())
     }
 }
 
-fn write_public(name: KeyName, public: &PublicPart, folder: &Path) -> Result<(), Error> {
-    let path = name.public_file(folder);
-    let pem = public.to_pem().map_err(|error| Error::KeyFile { path: path.clone(), error })?;
-    files::write_new(&path, pem.as_bytes(), Readers::Anyone)
+fn public_pem(path: &Path, public: &PublicPart) -> Result<String, Error> {
+    public.to_pem().map_err(|error| Error::KeyFile { path: path.into(), error })
 }
 
-/// Makes keys in a folder that has none of these names; the root has still to delegate to those of roles. Whatever stops it
-/// leaves no key on the token.
+/// Makes keys in a folder that has none of these names; the root has still to delegate to those of roles. Returns each once, with its
+/// public half. Whatever stops it leaves no key, in the folder or on the token.
 ///
 /// # Errors
 /// RSA for a key that devices take ES256 from; files that cannot be written, or are there already; [`Error::Token`], and
@@ -109,24 +127,32 @@ pub fn create_keys(
     names: &[KeyName],
     algorithm: KeyAlgorithm,
     place: KeyPlace<'_>,
-) -> Result<Vec<PublicPart>, Error> {
+) -> Result<Vec<(KeyName, PublicPart)>, Error> {
+    let names: Vec<_> = KeyName::ALL.into_iter().filter(|name| names.contains(name)).collect();
     if let Some(name) = names.iter().find(|name| name.es256_only() && algorithm != KeyAlgorithm::Es256) {
         let fault = DelegationFault::Limits(es256_only(name.name()));
         return Err(Error::Delegation { path: name.public_file(folder), fault });
     }
     // Before keys are made on a token, where nobody would know of them.
-    refuse_known(folder, names)?;
-    let keys = FreshKeys::make(names, algorithm, &place)?;
-    keys.write(folder, &place).map_err(|why| keys.unmake(why))?;
-    Ok(keys.0.iter().map(|(_, key)| key.public()).collect())
+    refuse_known(folder, &names)?;
+    let keys = FreshKeys::make(&names, algorithm, &place)?;
+    keys.write(folder, &place, &[])?;
+    Ok(keys.0.iter().map(|(name, key)| (*name, key.public())).collect())
 }
 
 /// Refuses names that a folder has a key of.
 fn refuse_known(folder: &Path, names: &[KeyName]) -> Result<(), Error> {
     let there = names
         .iter()
-        .flat_map(|name| [name.public_file(folder), name.private_file(folder), name.uri_file(folder)])
-        .find(|path| path.exists());
+        .flat_map(|name| {
+            [
+                name.public_file(folder),
+                name.private_file(folder),
+                name.uri_file(folder),
+                name.delegation_file(folder),
+            ]
+        })
+        .find(|path| files::is_there(path));
     there.map_or(Ok(()), |path| Err(Error::OutputThere { path }))
 }
 
@@ -164,24 +190,16 @@ impl OwnerKeys {
     }
 
     /// Founds an owner in a folder where there is none: a root, a key for each role that signs releases, and the root's
-    /// delegations to them, for one board and every version. Whatever stops it leaves no key on the token.
+    /// delegations to them, for one board and every version. Whatever stops it leaves no key, in the folder or on the token.
     ///
     /// # Errors
     /// As [`create_keys`].
     pub fn found_in(folder: &Path, place: KeyPlace<'_>, board: &str) -> Result<Self, Error> {
         refuse_known(folder, &Self::names())?;
         let keys = FreshKeys::make(&Self::names(), KeyAlgorithm::Es256, &place)?;
-        let founded = keys.delegate(board).and_then(|founded| {
-            keys.write(folder, &place)?;
-            for delegation in &founded.1 {
-                delegation.write(&KeyName::Role(delegation.role()).delegation_file(folder))?;
-            }
-            Ok(founded)
-        });
-        match founded {
-            Ok(founded) => Ok(Self::of(founded, keys)),
-            Err(why) => Err(keys.unmake(why)),
-        }
+        let founded = keys.delegate(board).map_err(|why| keys.unmake(why))?;
+        keys.write(folder, &place, &founded.1)?;
+        Ok(Self::of(founded, keys))
     }
 
     fn of((root, delegations): ([u8; 64], Vec<Delegation>), keys: FreshKeys) -> Self {
@@ -197,19 +215,24 @@ impl OwnerKeys {
     /// is not this root's for this key, and a key that was revoked: [`Error::Delegation`]; in production [`Error::KeyInFile`].
     pub fn read(folder: &Path, profile: ReleaseProfile) -> Result<Self, Error> {
         let root = PublicPart::read(&folder.join(ROOT_PUBLIC))?.as_root()?;
-        let path = KeyName::Root.private_file(folder);
-        if profile == ReleaseProfile::Production && path.exists() {
+        let mut private = Self::names().map(|name| name.private_file(folder)).into_iter();
+        if profile == ReleaseProfile::Production
+            && let Some(path) = private.find(|path| files::is_there(path))
+        {
             return Err(Error::KeyInFile { path });
         }
         let revoked = Revocations::read_in(folder, &root)?;
         let mut asked = None;
-        let mut roles = Vec::new();
+        let mut roles: Vec<(Delegation, OwnerKey)> = Vec::new();
         for role in SIGNERS {
             let name = KeyName::Role(role);
             let delegation = Delegation::read(folder, role, &root)?;
             let refused = |fault| Error::Delegation { path: name.delegation_file(folder), fault };
             if revoked.contains(delegation.key()) {
                 return Err(refused(DelegationFault::Revoked(*delegation.key())));
+            }
+            if let Some((other, _)) = roles.iter().find(|(other, _)| other.key() == delegation.key()) {
+                return Err(refused(DelegationFault::Shared { other: other.role() }));
             }
             let key = OwnerKey::read_for(profile, &name.key_file(folder), &mut asked)?;
             delegation.is_for(&key.public_key()).map_err(refused)?;
@@ -243,28 +266,36 @@ impl OwnerKeys {
     }
 }
 
-/// Adds what releases before this one did not write: public keys, and delegations, which the root signs.
+/// Adds what releases before there were delegations did not write, where nothing of it is there: public keys, and delegations,
+/// which the root signs. A delegation that is missing by itself is none of that: somebody took it away.
 fn complete(folder: &Path, board: &str) -> Result<(), Error> {
-    let lacks = |name: &KeyName| {
-        !name.public_file(folder).exists() || *name != KeyName::Root && !name.delegation_file(folder).exists()
+    let roles = SIGNERS.map(KeyName::Role);
+    let known = |name: &KeyName| {
+        [name.public_file(folder), name.delegation_file(folder)].iter().any(|path| files::is_there(path))
     };
-    let lacking: Vec<_> = OwnerKeys::names().into_iter().filter(lacks).collect();
-    if lacking.is_empty() {
+    if roles.iter().any(known) {
         return Ok(());
     }
     let root = open_root_key(folder)?;
-    for name in lacking {
-        let key = OwnerKey::read(&name.key_file(folder))?;
-        if !name.public_file(folder).exists() {
-            write_public(name, &key.public(), folder)?;
+    let mut files = Together::in_folder(folder)?;
+    let completed = (|| {
+        let path = KeyName::Root.public_file(folder);
+        if !files::is_there(&path) {
+            files.put(path.clone(), public_pem(&path, &root.public())?.as_bytes(), Readers::Anyone)?;
         }
-        if let KeyName::Role(role) = name {
-            let limits = Limits::of_role(role, board);
-            Delegation::sign(&root, role, &key.public_key(), &limits)?
-                .write(&name.delegation_file(folder))?;
+        for (name, role) in roles.into_iter().zip(SIGNERS) {
+            let key = OwnerKey::read(&name.key_file(folder))?;
+            let path = name.public_file(folder);
+            files.put(path.clone(), public_pem(&path, &key.public())?.as_bytes(), Readers::Anyone)?;
+            let made = Delegation::sign(&root, role, &key.public_key(), &Limits::of_role(role, board))?;
+            files.put(name.delegation_file(folder), made.certificate(), Readers::Anyone)?;
         }
+        Ok(())
+    })();
+    if completed.is_err() {
+        files.undo();
     }
-    Ok(())
+    completed
 }
 
 #[cfg(test)]
@@ -346,6 +377,71 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_there_all_together_or_not_at_all() {
+        // The last file of all cannot be written; the folder was there, with something in it.
+        for name in OwnerKeys::names() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("keys");
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("notes"), "").unwrap();
+            let mut files = Together::in_folder(&path).unwrap();
+            let keys = FreshKeys::make(&[name], KeyAlgorithm::Es256, &KeyPlace::OpenFiles).unwrap();
+            fs::create_dir(name.public_file(&path)).unwrap();
+            keys.put(&mut files, &path, &KeyPlace::OpenFiles, &[]).unwrap_err();
+            files.undo();
+            assert!(!name.private_file(&path).exists() && path.join("notes").exists());
+        }
+        // A link that leads nowhere stands in the way, and is seen before a key is made.
+        let folder = tempfile::tempdir().unwrap();
+        let link = KeyName::Role(Role::Os).delegation_file(folder.path());
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let refused = OwnerKeys::found_in(folder.path(), KeyPlace::OpenFiles, BOARD).err().unwrap();
+        assert!(matches!(&refused, Error::OutputThere { path } if *path == link), "{refused}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // A folder that was made for them goes with them.
+        let path = folder.path().join("new");
+        let mut files = Together::in_folder(&path).unwrap();
+        files.put(path.join("a"), b"", Readers::Owner).unwrap();
+        files.undo();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_role_given_twice_is_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let os = KeyName::Role(Role::Os);
+        let made = create_keys(folder.path(), &[os, os], KeyAlgorithm::Es256, KeyPlace::OpenFiles).unwrap();
+        assert_eq!(made.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [os]);
+    }
+
+    #[test]
+    fn one_key_acts_in_one_role_and_the_root_in_none() {
+        let folder = founded();
+        let root = open_root_key(folder.path()).unwrap();
+        let own = Delegation::sign(&root, Role::Os, &root.public_key(), &Limits::of_role(Role::Os, BOARD));
+        assert!(own.unwrap_err().to_string().contains("the root delegates"));
+        let (boot, os) = (ROLES[0], ROLES[2]);
+        fs::copy(boot.private_file(folder.path()), os.private_file(folder.path())).unwrap();
+        let key = OwnerKey::read(&boot.private_file(folder.path())).unwrap();
+        let path = os.delegation_file(folder.path());
+        fs::remove_file(&path).unwrap();
+        let limits = Limits::of_role(Role::Os, BOARD);
+        Delegation::sign(&root, Role::Os, &key.public_key(), &limits).unwrap().write(&path).unwrap();
+        let refused = read(folder.path()).err().unwrap();
+        let shared = DelegationFault::Shared { other: Role::Boot };
+        assert!(matches!(&refused, Error::Delegation { fault, .. } if *fault == shared), "{refused}");
+    }
+
+    #[test]
+    fn a_delegation_that_somebody_took_away_is_not_made_again() {
+        let folder = founded();
+        fs::remove_file(ROLES[2].delegation_file(folder.path())).unwrap();
+        let refused = OwnerKeys::read_or_found(folder.path(), BOARD).err().unwrap();
+        let missing = DelegationFault::Missing;
+        assert!(matches!(&refused, Error::Delegation { fault, .. } if *fault == missing), "{refused}");
+    }
+
+    #[test]
     fn who_releases_needs_no_root() {
         let folder = founded();
         let before = digest(read(folder.path()).unwrap());
@@ -415,10 +511,16 @@ mod tests {
             let revoked = |fault: &DelegationFault| *fault == DelegationFault::Revoked(key);
             assert!(matches!(&refused, Error::Delegation { fault, .. } if revoked(fault)), "{refused}");
         }
-        // A list that somebody shortened or wrote is refused, not left out.
+        // A list that somebody shortened or wrote is refused, and so is one that cannot be read: neither counts as none.
         let folder = founded();
-        fs::write(super::super::revoked_file(folder.path()), b"").unwrap();
+        let path = super::super::revoked_file(folder.path());
+        fs::write(&path, b"").unwrap();
         assert!(matches!(read(folder.path()), Err(Error::Revocations { .. })));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/nowhere/owner-revoked", &path).unwrap();
+        assert!(matches!(read(folder.path()), Err(Error::Read { .. })));
+        let root = open_root_key(folder.path()).unwrap();
+        assert!(matches!(Revocations::add(&path, &root, [1; 32]), Err(Error::Read { .. })));
     }
 
     #[test]
@@ -454,21 +556,17 @@ mod tests {
             let path = name.private_file(folder.path());
             let sealed = fs::read_to_string(&path).unwrap();
             let test_key = test_keys::es256(test_keys::ROOT).to_pem().to_string();
-            for before in [KeyName::Root].into_iter().chain(ROLES).take_while(|one| *one != name) {
-                fs::remove_file(before.private_file(folder.path())).unwrap();
+            for other in [KeyName::Root].into_iter().chain(ROLES).filter(|one| *one != name) {
+                fs::remove_file(other.private_file(folder.path())).unwrap();
             }
             for text in [sealed, test_key, "no key".into()] {
                 fs::write(&path, text).unwrap();
-                // The keys before it are nowhere: they are asked for first, but for the root, which nobody needs.
-                let error = OwnerKeys::read(folder.path(), ReleaseProfile::Production).err().unwrap();
-                match name {
-                    KeyName::Root | KeyName::Role(Role::Boot) => {
-                        assert!(
-                            matches!(&error, Error::KeyInFile { path: named } if *named == path),
-                            "{error}"
-                        );
-                    }
-                    _ => assert!(matches!(&error, Error::Read { .. }), "{error}"),
+                // Also where the name of a key on a token lies next to it.
+                for _ in 0..2 {
+                    let error = OwnerKeys::read(folder.path(), ReleaseProfile::Production).err().unwrap();
+                    assert!(matches!(&error, Error::KeyInFile { path: named } if *named == path), "{error}");
+                    fs::write(name.uri_file(folder.path()), "pkcs11:token=t;object=o?module-path=/m.so")
+                        .unwrap();
                 }
             }
         }
@@ -527,16 +625,18 @@ mod tests {
             assert!(error.contains("devices take ES256 only"), "{error}");
             assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
         }
-        for file in [os.private_file(folder.path()), os.public_file(folder.path())] {
+        let path = folder.path();
+        for file in [os.private_file(path), os.public_file(path), os.delegation_file(path)] {
             fs::remove_file(file).unwrap();
         }
         let passphrase = passphrase(folder.path());
         let place = KeyPlace::Files(&passphrase);
         let made = create_keys(folder.path(), &[os], KeyAlgorithm::Ps256Of3072, place).unwrap();
-        assert_eq!(made[0].algorithm(), KeyAlgorithm::Ps256Of3072);
+        let public = &made[0].1;
+        assert_eq!(public.algorithm(), KeyAlgorithm::Ps256Of3072);
         let path = os.private_file(folder.path());
         let key = OwnerKey::read_for(ReleaseProfile::Development, &path, &mut Some(passphrase)).unwrap();
-        assert_eq!(key.public(), made[0]);
-        assert_eq!(PublicPart::read(&os.public_file(folder.path())).unwrap(), made[0]);
+        assert_eq!(key.public(), *public);
+        assert_eq!(PublicPart::read(&os.public_file(folder.path())).unwrap(), *public);
     }
 }

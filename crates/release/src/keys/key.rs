@@ -212,7 +212,11 @@ impl OwnerKey {
     ) -> Result<Self, Error> {
         let text = files::read_text(path)?;
         if text.starts_with("pkcs11:") || path.extension().is_some_and(|extension| extension == "uri") {
-            return TokenKey::open(&TokenUri::parse(text.trim_end())?).map(|key| Self(Kept::Token(key)));
+            let uri = TokenUri::parse(text.trim_end()).map_err(|error| match error {
+                Error::Token { fault, .. } => Error::Token { uri: path.display().to_string(), fault },
+                error => error,
+            })?;
+            return TokenKey::open(&uri).map(|key| Self(Kept::Token(key)));
         }
         match profile {
             ReleaseProfile::Development => {

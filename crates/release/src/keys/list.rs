@@ -1,7 +1,7 @@
 //! What an owner's folder holds, without a private key being opened, and so without a PIN.
 
 use super::revocation::Revocations;
-use super::{Delegation, KeyName, PublicPart, ROOT_PUBLIC};
+use super::{Delegation, KeyName, PublicPart, ROOT_PUBLIC, TokenUri};
 use crate::{Error, files};
 use boot_crypto::host::is_encrypted;
 use std::path::Path;
@@ -14,7 +14,9 @@ pub enum KeptIn {
     /// In a file that is not encrypted.
     OpenFile,
     /// On the token that this URI names.
-    Token(String),
+    Token(TokenUri),
+    /// Nowhere that could be told: the file with its name holds no URI of a key on a token.
+    Unnamed,
     /// Somewhere else.
     Elsewhere,
 }
@@ -45,7 +47,8 @@ pub fn list_keys(folder: &Path) -> Result<Vec<KeyState>, Error> {
     let mut keys = Vec::new();
     for name in KeyName::ALL {
         let path = name.public_file(folder);
-        if !path.exists() {
+        let others = [name.private_file(folder), name.uri_file(folder), name.delegation_file(folder)];
+        if !path.exists() && !others.iter().any(|other| files::is_there(other)) {
             continue;
         }
         let public = PublicPart::read(&path)?;
@@ -77,7 +80,8 @@ pub fn list_keys(folder: &Path) -> Result<Vec<KeyState>, Error> {
 fn kept_in(name: KeyName, folder: &Path) -> Result<KeptIn, Error> {
     let (uri, private) = (name.uri_file(folder), name.private_file(folder));
     if uri.exists() {
-        return Ok(KeptIn::Token(files::read_text(&uri)?.trim_end().to_owned()));
+        // The text itself is not shown: it may hold what does not belong there.
+        return Ok(TokenUri::parse(files::read_text(&uri)?.trim_end()).map_or(KeptIn::Unnamed, KeptIn::Token));
     }
     if !private.exists() {
         return Ok(KeptIn::Elsewhere);

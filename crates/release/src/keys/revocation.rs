@@ -7,18 +7,19 @@
 //!   3: [ thumbprint, … ] }     of the keys, sorted, each once
 //! ```
 //!
-//! Who releases, verifies or takes a package for a lot refuses what such a key signed. **A device does not read the list**: it
+//! Who releases and who verifies refuse what such a key signed. **A device does not read the list**: it
 //! knows roots, limits of versions, and floors. A key that devices must not believe any more takes its root with it, by the
 //! root's bit in the fuses; narrow limits in delegations are what makes that rare.
 //!
 //! # Threats
-//! *Whoever stole a key* wants it to be believed: the list is signed, so nobody but the root can make one, and a list with fewer
-//! keys does not take the place of a longer one where both are known. *Whoever withholds the list* is not noticed by whom
-//! it never reached: it is to be fetched from the owner, as the root's public key is.
+//! *Whoever stole a key* wants it to be believed: the list is signed, so nobody but the root can make one, and one that is there and
+//! cannot be read is no empty list. *Whoever withholds the list*, or brings an older one, is not noticed by whom the newest never
+//! reached: it is to be fetched from the owner, as the root's public key is; its number says which is newer.
 
 use super::OwnerKey;
 use crate::{Error, files};
 use boot_crypto::Digest;
+use rustix::fs::{FlockOperation, flock};
 use sealed_image::cbor::{self, Decode, Reader};
 use sealed_image::cose::UntrustedSign1;
 use sealed_image::host::sign1_message;
@@ -50,8 +51,12 @@ impl Revocations {
 
     /// Reads the list of an owner's folder; an empty one if there is none.
     pub(super) fn read_in(folder: &Path, root: &[u8; 64]) -> Result<Self, Error> {
-        let path = super::name::revoked_file(folder);
-        if path.exists() { Self::read(&path, root) } else { Ok(Self::default()) }
+        Self::read_or_none(&super::name::revoked_file(folder), root)
+    }
+
+    /// Reads a list; an empty one if there is nothing of this name.
+    fn read_or_none(path: &Path, root: &[u8; 64]) -> Result<Self, Error> {
+        if files::is_there(path) { Self::read(path, root) } else { Ok(Self::default()) }
     }
 
     fn parse(untrusted: &[u8], root: &[u8; 64]) -> Result<Self, &'static str> {
@@ -72,7 +77,11 @@ impl Revocations {
     /// A list of another root; a root that does not sign; a file that cannot be written.
     pub fn add(path: &Path, root: &OwnerKey, key: Digest) -> Result<Self, Error> {
         let point = root.public().as_root()?;
-        let before = if path.exists() { Self::read(path, &point)? } else { Self::default() };
+        let failed = |error: std::io::Error| Error::Write { path: path.into(), error };
+        // Nobody else adds to the list meanwhile.
+        let folder = std::fs::File::open(folder_of(path)).map_err(failed)?;
+        flock(&folder, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+        let before = Self::read_or_none(path, &point)?;
         if before.contains(&key) {
             return Ok(before);
         }
@@ -82,7 +91,7 @@ impl Revocations {
         let list = Self { number: before.number + 1, keys };
         let signed = sign1_message(root, CONTENT_TYPE, &list.encode())?;
         Self::parse(&signed, &point).map_err(|reason| Error::Revocations { path: path.into(), reason })?;
-        replace(path, &signed).map_err(|error| Error::Write { path: path.into(), error })?;
+        replace(path, &signed).map_err(failed)?;
         Ok(list)
     }
 
@@ -143,12 +152,15 @@ impl Decode<'_> for Revocations {
 
 /// Writes a file in place of another in one step: the list grows, and no moment is without it.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(folder_of(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Everybody may read the list.

@@ -165,9 +165,12 @@ fn fault(uri: impl fmt::Display, fault: TokenFault) -> Error {
     Error::Token { uri: uri.to_string(), fault }
 }
 
-/// Returns a URI as far as it may be shown.
+/// Returns a URI as far as it may be shown. What is none is not shown at all: it may be a key that lies in a file for URIs.
 fn without_pin(text: &str) -> &str {
-    text.find("pin-value").map_or(text, |at| &text[..at])
+    if !text.starts_with("pkcs11:") || text.contains('\n') {
+        return "the name of the key";
+    }
+    text.find("pin-").map_or(text, |at| &text[..at])
 }
 
 /// A key on a token, which signs there.
@@ -217,9 +220,18 @@ impl TokenKey {
             ),
         };
         let used = [Attribute::Verify(true), Attribute::Private(false)];
-        let public = [&named[..], &form, &used].concat();
         let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
-        let private = [&named[..], &kept, &[Attribute::Sign(true)]].concat();
+        let signs = [Attribute::Sign(true)];
+        // An RSA key could do more than sign, and a token may let it unless it is told otherwise.
+        let (no_more, neither) = match algorithm.modulus_bits() {
+            None => (vec![], vec![]),
+            Some(_) => (
+                vec![Attribute::Encrypt(false), Attribute::Wrap(false)],
+                vec![Attribute::Decrypt(false), Attribute::Unwrap(false)],
+            ),
+        };
+        let public = [&named[..], &form, &used, &no_more].concat();
+        let private = [&named[..], &kept, &signs, &neither].concat();
         let (public_key, key) = session.generate_key_pair(&mechanism, &public, &private).map_err(failed)?;
         match public_part(uri, &session, public_key) {
             Ok(public) => {
@@ -450,6 +462,12 @@ mod tests {
             let error = TokenUri::parse(text).unwrap_err();
             assert!(matches!(&error, Error::Token { fault: TokenFault::Uri(_), .. }), "{text}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        // A key that was put into a file for URIs.
+        let key = boot_crypto::host::Es256Key::generate().to_pem();
+        for text in [key.to_string(), format!("pkcs11:\n{}", *key)] {
+            let error = TokenUri::parse(&text).unwrap_err().to_string();
+            assert!(error.starts_with("the name of the key: the URI cannot be used"), "{error}");
         }
     }
 
