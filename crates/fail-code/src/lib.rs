@@ -19,12 +19,6 @@ macro_rules! codes {
             /// Every code, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
 
-            /// The groups, and whether a program knows their codes by the numbers: stage0 has no room, and knows its own only.
-            const GROUPS: &'static [(&'static [Self], bool)] = &[$((
-                &[$(Self::$variant,)*],
-                cfg!(any(feature = "os", feature = "factory", $(feature = $feature),*)),
-            ),)*];
-
             /// A line for each code: number, name and cause. One text is smaller in a stage than a table of
             /// pointers, or than a `match`; and a stage links the texts of its own codes only, by feature.
             const LINES: &'static [&'static str] = &[$(
@@ -41,32 +35,22 @@ macro_rules! codes {
 }
 
 impl FailCode {
-    /// One list of what is known: it is made while compiling, so that a program holds nothing else.
-    const KNOWN: [Self; Self::known_count()] = Self::known();
+    /// The last codes, which are those of updates: no device installs any yet, and stage0 has no room for them.
+    const OF_UPDATES: usize = 8;
 
-    const fn known_count() -> usize {
-        let (mut count, mut groups) = (0, Self::GROUPS);
-        while let Some(((codes, known), rest)) = groups.split_first() {
-            count += if *known { codes.len() } else { 0 };
-            groups = rest;
-        }
-        count
-    }
+    /// The codes that are found by their numbers: on devices, all but those of updates.
+    const KNOWN: &'static [Self] = if cfg!(feature = "host") { Self::ALL } else { &Self::OF_DEVICES };
 
     #[expect(clippy::indexing_slicing, reason = "it runs while compiling, where it would not compile")]
-    const fn known<const N: usize>() -> [Self; N] {
-        let (mut list, mut count, mut groups) = ([Self::Panic; N], 0, Self::GROUPS);
-        while let Some(((codes, known), rest)) = groups.split_first() {
-            let mut codes = *codes;
-            while let (Some((code, others)), true) = (codes.split_first(), *known) {
-                list[count] = *code;
-                count += 1;
-                codes = others;
-            }
-            groups = rest;
+    const OF_DEVICES: [Self; Self::ALL.len() - Self::OF_UPDATES] = {
+        let mut list = [Self::Panic; _];
+        let mut index = 0;
+        while index < list.len() {
+            list[index] = Self::ALL[index];
+            index += 1;
         }
         list
-    }
+    };
 
     /// Returns the stable number.
     pub const fn number(self) -> u16 {
@@ -105,7 +89,7 @@ impl FailCode {
         ("", "")
     }
 
-    /// Finds a code by number; stage0 finds its own only.
+    /// Finds a code by number.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::KNOWN.iter().copied().find(|code| code.number() == number)
     }
