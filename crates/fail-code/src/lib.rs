@@ -595,6 +595,14 @@ mod tests {
     }
 
     #[test]
+    fn devices_know_all_codes_by_number_but_those_of_updates() {
+        let (devices, updates) = FailCode::ALL.split_at(FailCode::OF_DEVICES.len());
+        assert_eq!(devices, FailCode::OF_DEVICES);
+        assert!(devices.iter().all(|code| code.number() < 1500));
+        assert!(updates.iter().all(|code| code.number() >= 1500) && updates.len() == FailCode::OF_UPDATES);
+    }
+
+    #[test]
     fn unknown_codes_are_not_found() {
         for text in ["", "K", "K0000", "K65536", "signature", "Z0302"] {
             assert_eq!(FailCode::parse(text), None, "{text}");
