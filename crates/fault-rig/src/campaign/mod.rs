@@ -97,6 +97,8 @@ pub struct Share {
     /// Of the instructions in the loops, one in so many of each scene, at one of the times that it runs: skipped, inverted,
     /// and with the same share of flipped bits.
     pub loops: u64,
+    /// How many places outside the loops each half of a scene leaves out: those that a run which was cut short has been at.
+    pub from: usize,
     /// Where the random choice starts.
     pub seed: u64,
 }
@@ -188,7 +190,8 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
     let tallies = on_two_threads(&parts, |(number, part)| {
         let (scene, known) = (&scenes[*number], &known[*number]);
         let half = |points: Vec<Point>| points.into_iter().skip(*part).step_by(2).collect::<Vec<_>>();
-        let mut tally = scene.inject_all(known, &half(scene.points(known, share, &owners, *number)), share);
+        let places = half(scene.points(known, share, &owners, *number));
+        let mut tally = scene.inject_all(known, places.get(share.from..).unwrap_or_default(), share);
         if *number < share.looped_scenes {
             let computing = scene.reference(None, known.good.clone());
             let points = half(scene.points_in_loops(&computing, share));

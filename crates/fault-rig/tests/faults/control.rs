@@ -12,6 +12,7 @@ pub(crate) const OF_CONTROLS: Share = Share {
     bits_near: u64::MAX,
     looped_scenes: 0,
     loops: u64::MAX,
+    from: 0,
     seed: 1,
 };
 

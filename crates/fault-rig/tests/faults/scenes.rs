@@ -9,6 +9,15 @@ use figures::{Figure, scaled};
 /// as when all have theirs.
 const ONLY: &str = "KILN_FAULT_SCENES";
 
+/// The environment variable with the number of places that each half of such a scene leaves out.
+const FROM: &str = "KILN_FAULT_FROM";
+
+/// Returns how many places each half of a scene leaves out.
+pub(crate) fn from() -> usize {
+    let from = env::var(FROM).ok().filter(|_| env::var_os(ONLY).is_some());
+    from.map_or(0, |from| from.parse().expect("KILN_FAULT_FROM is a number of places"))
+}
+
 /// Tells whether faults go into the scene with this name.
 pub(crate) fn is_wanted(name: &str) -> bool {
     env::var(ONLY).map_or(true, |part| name.contains(&part))

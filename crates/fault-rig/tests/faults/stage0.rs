@@ -313,6 +313,7 @@ fn no_single_fault_boots_a_bad_image() {
         bits_near: scaled(256, 32),
         looped_scenes: scaled(4, usize::MAX),
         loops: 64,
+        from: scenes::from(),
         seed: 1,
     };
     let mut bad = all();
