@@ -26,7 +26,8 @@ pub struct Secret {
 }
 
 impl Secret {
-    fn new(name: impl Into<String>, bytes: &[u8]) -> Self {
+    /// Names a secret.
+    pub fn new(name: impl Into<String>, bytes: &[u8]) -> Self {
         Self { name: name.into(), bytes: bytes.to_vec() }
     }
 }
@@ -51,13 +52,16 @@ pub fn keys_of_die(maker: &Maker) -> Vec<Secret> {
 
 /// Returns every key that a die has before it is born, or derives for the provisioning stage with this measurement.
 pub fn keys_before_birth(die: &Die, stage1: &[u8; 32]) -> Vec<Secret> {
-    let fuses = die.fuses();
-    let silicon_secret = fuses.silicon_secret();
+    keys_of_provisioning(die.fuses().silicon_secret(), stage1)
+}
+
+/// Returns every key that follows from a silicon secret alone, or is derived for the provisioning stage with this measurement.
+pub fn keys_of_provisioning(silicon_secret: &Key, stage1: &[u8; 32]) -> Vec<Secret> {
     let stage_secret = stage_secret(silicon_secret, stage1, Lifecycle::Secured.codeword());
     vec![
         Secret::new("silicon secret", silicon_secret.expose()),
         Secret::new("die secret", die_secret(silicon_secret).expose()),
-        Secret::new("die key", &scalar(silicon_secret, &[], labels::DIE_KEY)),
+        die_key(silicon_secret),
         Secret::new("stage secret", stage_secret.expose()),
         Secret::new("drbg secret", drbg_secret(&stage_secret).expose()),
         Secret::new("journal key", journal_key(&stage_secret).expose()),
@@ -105,8 +109,18 @@ fn keys_from(die: &Die, seed: &Key) -> Vec<Secret> {
         Secret::new("storage key of the OS slots", storage(labels::STORAGE_OS).expose()),
         Secret::new("storage key of the secrets", storage(labels::STORAGE_SECRET).expose()),
         Secret::new("random secret", rng_secret(&root, chip_id).expose()),
-        Secret::new("identity key", &scalar(&root, chip_id, labels::IDENTITY_KEY)),
+        identity_key(&root, chip_id),
     ]
+}
+
+/// Returns the key that stage0 signs with.
+pub fn die_key(silicon_secret: &Key) -> Secret {
+    Secret::new("die key", &scalar(silicon_secret, &[], labels::DIE_KEY))
+}
+
+/// Returns the key of a device's certificate.
+pub fn identity_key(root: &Key, chip_id: &[u8]) -> Secret {
+    Secret::new("identity key", &scalar(root, chip_id, labels::IDENTITY_KEY))
 }
 
 /// Returns the package's content key and the customer's secret in it.

@@ -26,7 +26,7 @@ mod virtio;
 
 #[cfg(feature = "emulator")]
 pub use {
-    campaign::{Scene, Share, Tally, run},
+    campaign::{Left, Scene, Share, Tally, run},
     device::Devices,
     fault::Fault,
     machine::{End, Machine, Pure, Results, Snapshot, Watch},

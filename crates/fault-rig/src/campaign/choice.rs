@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{MOST, NEAR, Occurrences, Owners, Point, Random, Reference, Scene, Share};
-use crate::machine::End;
 
 impl Scene<'_> {
     fn is_looped(&self, block: u64) -> bool {
@@ -33,7 +32,7 @@ impl Scene<'_> {
             behind = at + before;
         }
         assert!(places > 0, "{}: the good image takes the same way", self.name);
-        if matches!(reference.end, End::Outside(_)) {
+        if reference.boots() {
             near.extend(different(own.iter().rev(), before));
         }
         near
@@ -69,7 +68,8 @@ impl Scene<'_> {
     }
 
     /// Chooses where to inject faults outside the loops: where the scene is decided, and at the first and at the last time that
-    /// an instruction runs.
+    /// an instruction runs. What scenes of several ranks run is chosen apart for each rank, and but for the lowest skipped the last
+    /// time: on the way to the boot of a good image, and not where the bad one is refused.
     pub(super) fn points(
         &self,
         reference: &Reference,
@@ -91,14 +91,20 @@ impl Scene<'_> {
                 looped: false,
             })
             .collect();
-        let elsewhere = (!self.costly || !share.brief).then(|| self.executed(reference, share, false));
-        for (address, known) in elsewhere.into_iter().flatten() {
+        for (address, known) in self.executed(reference, share, false) {
             let owners = &owners[&address];
+            let (alike, shared) = (&owners[&self.rank], owners.range(..self.rank).next().is_some());
+            let (one_in, skipped) =
+                if shared { (self.shared, share.skipped.min(1)) } else { (self.own, share.skipped) };
             let mut random = Random(share.seed ^ address);
-            let Some(before) = owners.iter().position(|owner| *owner == number) else { continue };
-            let turn = (before + random.next() as usize) % owners.len();
-            let (skipped, invert) = (turn < share.skipped, turn < share.inverted);
-            let chosen = random.next() as usize % 2;
+            let before = alike.iter().position(|owner| *owner == number).expect("it executes this");
+            let turn = (before + random.next() as usize) % alike.len();
+            let (skipped, invert) = (turn < skipped, turn < share.inverted);
+            let either = random.next() as usize % 2;
+            let chosen = if shared { 1 } else { either };
+            if one_in == 0 || !random.one_in(one_in) {
+                continue;
+            }
             let ends = [known.first, known.last].into_iter().take(known.count as usize).enumerate();
             let skip = |end| {
                 let here = share.both_ends || end == chosen || known.count == 1;

@@ -1,24 +1,23 @@
 //! Runs a stage over a bad image again and again, each time with one fault.
 
 mod choice;
+mod inject;
 mod tally;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use memory_map::Region;
 
-use crate::fault::Fault;
-use crate::machine::{End, Machine, Results, Snapshot};
+use crate::machine::{End, Machine, Results};
 use crate::program::Program;
 use crate::register::Register;
 
+use inject::live_registers;
 pub use tally::Tally;
 
-/// How many events more than the boot of a good image, and a quarter of those, a run may take: as many as it takes a fault to
-/// boot a bad one.
-const SLACK: u64 = 5_000;
 /// How many different basic blocks outside the loops lie near a decision: so many before it, and so many with it and after it.
 const NEAR: [usize; 2] = [24, 8];
 /// How many instructions one fault skips at most.
@@ -46,12 +45,30 @@ pub struct Scene<'a> {
     pub pure: u64,
     /// The loops of cryptography: functions whose instructions are sampled.
     pub loops: &'a [Range<u64>],
-    /// Whether faults where the scene is not decided go here only into what no other scene executes.
-    pub costly: bool,
-    /// Says why a run that left the stage's own code must not have, at this address; `None` where it boots what it may.
-    pub left: &'a (dyn Fn(&Machine, u64) -> Option<String> + Sync),
+    /// How much runs here take, from 0: what a scene of a lower rank executes as well is shared.
+    pub rank: usize,
+    /// Of the instructions that no scene of a lower rank executes, one in so many has faults where nothing is decided; none for 0.
+    pub own: u64,
+    /// The same of those that are shared: they are skipped in one of the scenes of this rank, the last time that they run.
+    pub shared: u64,
+    /// Whether faults are injected here; where not, the scene only tells which instructions it executes, so that the others have
+    /// the faults that they have when all do.
+    pub wanted: bool,
+    /// Judges a run that left the stage's own code, at this address.
+    pub left: &'a (dyn Fn(&Machine, u64) -> Left + Sync),
     /// Says what a run has given away, where it has.
     pub leaked: &'a (dyn Fn(&Machine) -> Option<String> + Sync),
+}
+
+/// What a run that left the stage's own code has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It boots what it may.
+    Rightly,
+    /// It boots what it may, and tells of times that run backwards: those are for reports alone.
+    Backwards,
+    /// It must not have, for this reason.
+    Wrongly(String),
 }
 
 /// How many of the faults to run.
@@ -68,8 +85,6 @@ pub struct Share {
     pub skipped: usize,
     /// Whether it is skipped both the first and the last time that it runs there, or one of the two times.
     pub both_ends: bool,
-    /// Whether costly scenes have faults where they are decided alone: then what no other executes has none elsewhere.
-    pub brief: bool,
     /// At how many places a scene is decided at most.
     pub places: usize,
     /// Of the flipped bits, one in so many: outside the loops the first and the last time that an instruction runs in each
@@ -82,6 +97,8 @@ pub struct Share {
     /// Of the instructions in the loops, one in so many of each scene, at one of the times that it runs: skipped, inverted,
     /// and with the same share of flipped bits.
     pub loops: u64,
+    /// How many places outside the loops each half of a scene leaves out: those that a run which was cut short has been at.
+    pub from: usize,
     /// Where the random choice starts.
     pub seed: u64,
 }
@@ -125,6 +142,13 @@ struct Good {
     blocks: Arc<HashSet<u64>>,
 }
 
+impl Reference {
+    /// Tells whether a good image boots at last.
+    fn boots(&self) -> bool {
+        matches!(self.end, End::Outside(_))
+    }
+}
+
 /// A place to inject faults: so many events after reset, so many instructions into the basic block.
 #[derive(Clone, Copy)]
 struct Point {
@@ -156,22 +180,18 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
     let mut owners = Owners::new();
     for (number, (scene, known)) in scenes.iter().zip(&known).enumerate() {
         for address in scene.executed(known, share, false).into_keys() {
-            owners.entry(address).or_default().push(number);
-        }
-    }
-    for owners in owners.values_mut() {
-        if owners.iter().any(|number| !scenes[*number].costly) {
-            owners.retain(|number| !scenes[*number].costly);
+            owners.entry(address).or_default().entry(scene.rank).or_default().push(number);
         }
     }
     // What takes longest first, and each in two parts, so that both threads have work to the end.
-    let mut parts: Vec<(usize, usize)> =
-        (0..scenes.len()).flat_map(|number| [(number, 0), (number, 1)]).collect();
-    parts.sort_by_key(|(number, _)| !scenes[*number].costly);
+    let wanted = (0..scenes.len()).filter(|number| scenes[*number].wanted);
+    let mut parts: Vec<(usize, usize)> = wanted.flat_map(|number| [(number, 0), (number, 1)]).collect();
+    parts.sort_by_key(|(number, _)| Reverse(scenes[*number].rank));
     let tallies = on_two_threads(&parts, |(number, part)| {
         let (scene, known) = (&scenes[*number], &known[*number]);
         let half = |points: Vec<Point>| points.into_iter().skip(*part).step_by(2).collect::<Vec<_>>();
-        let mut tally = scene.inject_all(known, &half(scene.points(known, share, &owners, *number)), share);
+        let places = half(scene.points(known, share, &owners, *number));
+        let mut tally = scene.inject_all(known, places.get(share.from..).unwrap_or_default(), share);
         if *number < share.looped_scenes {
             let computing = scene.reference(None, known.good.clone());
             let points = half(scene.points_in_loops(&computing, share));
@@ -184,8 +204,8 @@ pub fn run(scenes: &[Scene<'_>], share: Share) -> Tally {
     total
 }
 
-/// The scenes that execute an instruction and have faults there, by its address.
-type Owners = HashMap<u64, Vec<usize>>;
+/// The scenes that execute an instruction, by its address and their rank.
+type Owners = HashMap<u64, BTreeMap<usize, Vec<usize>>>;
 
 /// Does every piece of work, and returns the results in their order.
 fn on_two_threads<J: Sync, T: Send>(jobs: &[J], work: impl Fn(&J) -> T + Sync) -> Vec<T> {
@@ -238,8 +258,10 @@ impl Scene<'_> {
         let end = machine.run(u64::MAX, u64::MAX, &[]);
         let wrong = match end {
             End::Stopped => None,
-            End::Outside(address) => (self.left)(&machine, address),
-            end => Some(format!("{end:?}")),
+            End::Outside(address) => {
+                Some((self.left)(&machine, address)).filter(|left| *left != Left::Rightly)
+            }
+            end => Some(Left::Wrongly(format!("{end:?}"))),
         };
         assert_eq!(wrong, None, "{}: without a fault", self.name);
         let mut reference = Reference {
@@ -307,119 +329,6 @@ impl Scene<'_> {
         let dead = Region::new(self.stack.base, stack.saturating_sub(self.stack.base));
         State { registers, memory: machine.kept(dead) }
     }
-
-    fn inject_all(&self, reference: &Reference, points: &[Point], share: Share) -> Tally {
-        let mut machine = self.machine(reference);
-        let mut tally = Tally::default();
-        for point in points {
-            let mut random = Random(share.seed ^ (point.event << 8 | point.into));
-            let pc = reference.trace[(point.event - reference.first) as usize] + 4 * point.into;
-            let wanted = |fault: &Fault| match fault {
-                Fault::Skip(count) => *count <= point.skip,
-                Fault::Invert => point.invert,
-                Fault::Opcode(_) | Fault::Register(..) => random.one_in(point.bits),
-            };
-            let Some(instruction) = self.program.instruction(pc) else { continue };
-            let faults: Vec<Fault> = Fault::all(instruction).into_iter().filter(wanted).collect();
-            if faults.is_empty() {
-                continue;
-            }
-            assert_eq!(machine.run(point.event, u64::MAX, &[]), End::Event);
-            let block = machine.save();
-            machine.run_to(pc);
-            let before = machine.save();
-            for fault in faults {
-                self.inject(&mut machine, reference, &before, *point, fault, &mut tally);
-            }
-            machine.restore(&block);
-        }
-        tally
-    }
-
-    fn inject(
-        &self,
-        machine: &mut Machine,
-        reference: &Reference,
-        snapshot: &Snapshot,
-        point: Point,
-        fault: Fault,
-        tally: &mut Tally,
-    ) {
-        machine.restore(snapshot);
-        let pc = machine.pc();
-        let computing = if reference.results.is_none() { reference.good.computing } else { 0 };
-        let good = reference.good.events + computing;
-        let limit = reference.events.max(point.event + good + good / 4) + SLACK;
-        fault.inject(machine, limit);
-        let mut next = reference.passed.partition_point(|passed| passed.events <= point.event);
-        let (end, changed) = loop {
-            match machine.run(u64::MAX, limit, self.marks) {
-                End::Mark(_) => {
-                    if let Some(passed) = reference.passed.get(next)
-                        && passed.state.registers == live_registers(machine)
-                        && machine.keeps(&passed.state.memory)
-                    {
-                        break ("goes on as without", machine.path() != passed.path);
-                    }
-                    next += 1;
-                    machine.step(limit);
-                }
-                end => {
-                    let said = (&machine.devices().console, &machine.devices().link);
-                    let same_said = said == (&reference.said.0, &reference.said.1);
-                    let name = match end {
-                        End::Stopped if same_said => "refused with the same words",
-                        End::Stopped => "refused with other words",
-                        End::Outside(address) if (self.left)(machine, address).is_none() => {
-                            if same_said {
-                                "booted the good image"
-                            } else {
-                                "booted the good image with other words"
-                            }
-                        }
-                        End::Outside(_) => "EXECUTED WHAT IS NOT ITS OWN",
-                        End::Limit => "runs without end",
-                        End::Dead
-                        | End::Event
-                        | End::Mark(_)
-                        | End::Clearing
-                        | End::Cleaning
-                        | End::Computing => "stands still",
-                    };
-                    break (name, machine.path() != reference.path || !same_said);
-                }
-            }
-        };
-        let violation = match machine.ended() {
-            Some(End::Outside(address)) => (self.left)(machine, address),
-            _ => None,
-        };
-        let violation = violation.or_else(|| (self.leaked)(machine));
-        tally.ran[fault.kind()] += 1;
-        tally.changed[fault.kind()] += u64::from(changed);
-        tally.loops += u64::from(point.looped);
-        *tally.ends.entry(end).or_default() += 1;
-        if let Some(violation) = violation {
-            let function = self.program.function(pc);
-            tally.violations.push(format!(
-                "{}: {fault} at {pc:#x} in {function}, event {}+{}: {violation}; {end}, at {:#x}, said {:?}",
-                self.name,
-                point.event,
-                point.into,
-                machine.pc(),
-                String::from_utf8_lossy(
-                    machine.devices().console.get(..400).unwrap_or(&machine.devices().console)
-                ),
-            ));
-        }
-    }
-}
-
-/// Returns the registers that a function may read when it is entered.
-fn live_registers(machine: &Machine) -> Vec<u64> {
-    let general = (0..9).chain(19..31).map(Register::General);
-    let saved = (8..16).map(Register::Saved);
-    general.chain(saved).chain([Register::Stack]).map(|register| machine.register(register)).collect()
 }
 
 /// A generator whose numbers follow from its seed (SplitMix64).

@@ -319,6 +319,13 @@ impl Machine {
         self.uc.reg_read(register.id()).expect("it can be read")
     }
 
+    /// Reads the vector registers, one after the other.
+    pub fn vectors(&self) -> Vec<u8> {
+        let first = Reg::Q0 as i32;
+        let each = (first..first + 32).map(|id| self.uc.reg_read_long(id).expect("it can be read"));
+        each.flatten().collect()
+    }
+
     /// Writes a register.
     pub fn set_register(&mut self, register: Register, value: u64) {
         self.uc.reg_write(register.id(), value).expect("it can be written");

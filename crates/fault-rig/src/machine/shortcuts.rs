@@ -11,8 +11,9 @@ use crate::register::Register;
 
 /// The most events that the pure function takes.
 const COMPUTATION: u64 = 600_000;
-/// The most runs of it whose events are not counted: two signatures, of two slots, looked at twice.
-const COMPUTATIONS: u64 = 8;
+/// The most runs of it whose events are not counted: two signatures of two slots, a public key and a signature of what is vouched
+/// for, looked at twice.
+const COMPUTATIONS: u64 = 12;
 
 /// A function that gets the address for its result in `x0` and those of its inputs in `x1` to `x3`.
 #[derive(Clone, Copy, Debug)]

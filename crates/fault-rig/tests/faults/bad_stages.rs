@@ -28,12 +28,18 @@ pub(crate) struct Bad {
     pub(crate) image: Vec<u8>,
     /// What lies in slot B: the same, or what is good.
     pub(crate) other: Vec<u8>,
+    /// What flash says of closing, where it says anything.
+    pub(crate) closing_state: Vec<u8>,
     /// What a die boots that differs in nothing else.
     pub(crate) good: Vec<u8>,
     /// The fuses of that die.
     pub(crate) good_otp: Vec<u8>,
     /// What nobody else may learn.
     pub(crate) keys: Keys,
+    /// Those of them that the good stage gets.
+    pub(crate) gets: [&'static str; 2],
+    /// The page of the secrets that it gets, as the host derives it, where what is vouched for is on it.
+    pub(crate) page: Option<Vec<u8>>,
 }
 
 impl Bad {
@@ -42,17 +48,35 @@ impl Bad {
         self.other != self.image
     }
 
-    fn new(name: &'static str, code: FailCode, maker: &Maker, image: Vec<u8>, good: Vec<u8>) -> Self {
+    /// How much a run of it takes: one that refuses all, one that boots a good image, one that vouches for it as well.
+    pub(crate) fn rank(&self) -> usize {
+        usize::from(self.is_beside_good()) + usize::from(self.page.is_some())
+    }
+
+    pub(crate) fn new(
+        name: &'static str,
+        code: FailCode,
+        maker: &Maker,
+        image: Vec<u8>,
+        good: Vec<u8>,
+    ) -> Self {
         let otp = maker.otp().to_flash(OTP.size as usize);
+        let gets = match maker.lifecycle {
+            Lifecycle::Secured | Lifecycle::Closing => ["stage secret", "die secret"],
+            _ => ["storage key of the OS slots", "random secret"],
+        };
         Self {
             name,
             code,
             good_otp: otp.clone(),
             otp,
             other: image.clone(),
+            closing_state: Vec::new(),
+            keys: Keys::of(maker).and_of_image(&good, &slot_key(maker)),
             image,
             good,
-            keys: Keys::of(maker),
+            gets,
+            page: None,
         }
     }
 }
@@ -90,6 +114,29 @@ pub(crate) fn plain() -> Vec<u8> {
     vec![0xD5; LENGTH]
 }
 
+/// Another one, for images that are bad: where one is entered, its bytes tell.
+pub(crate) fn other_plain() -> Vec<u8> {
+    vec![0xBA; LENGTH]
+}
+
+/// The key that the boot slots of a die are sealed under.
+pub(crate) fn slot_key(maker: &Maker) -> Key {
+    match maker.lifecycle {
+        Lifecycle::Secured | Lifecycle::Closing => Key::new(maker.die.provisioning_key),
+        _ => maker.boot_key(),
+    }
+}
+
+/// Seals for the boot slots of a die.
+pub(crate) fn seal(maker: &Maker, signed: &SignedPayload) -> Vec<u8> {
+    signed.seal(&slot_key(maker), Compression::None).expect("it can be sealed")
+}
+
+/// The facts of a provisioning stage that is right.
+pub(crate) fn stage1_facts(maker: &Maker) -> Facts {
+    Facts { kind: Kind::Stage1, entry: Firmware::get().stage1.entry, ..maker.stage2_facts() }
+}
+
 fn good(maker: &Maker) -> Vec<u8> {
     maker.seal_stage(&maker.owner.sign(&maker.stage2_facts(), plain()).expect("it can be signed"))
 }
@@ -115,7 +162,7 @@ fn payload() -> Bad {
 /// An image, and one with the same manifest around another payload, encrypted as it should be.
 fn substituted(maker: &Maker) -> (Vec<u8>, Vec<u8>) {
     let right = maker.owner.sign(&maker.stage2_facts(), plain()).expect("it can be signed");
-    let wrong = SignedPayload { plain: vec![0xBA; LENGTH], ..right.clone() };
+    let wrong = SignedPayload { plain: other_plain(), ..right.clone() };
     (maker.seal_stage(&right), maker.seal_stage(&wrong))
 }
 
@@ -142,8 +189,9 @@ fn signature() -> Bad {
     let boot = delegate(&root, Role::Boot, role);
     let forged = delegate(&root, Role::Boot, Forger::of(public));
     let maker = die(owner(root.public(), boot));
-    let image = good(&die_of(&maker, owner(root.public(), forged)));
-    let good = good(&maker);
+    let forger = die_of(&maker, owner(root.public(), forged));
+    let signed = forger.owner.sign(&forger.stage2_facts(), other_plain()).expect("it can be signed");
+    let (image, good) = (forger.seal_stage(&signed), good(&maker));
     Bad::new("a forged signature", FailCode::SignatureInvalid, &maker, image, good)
 }
 
@@ -167,7 +215,7 @@ fn stranger() -> Bad {
 fn signed(name: &'static str, code: FailCode, maker: &Maker, change: impl FnOnce(&mut Facts)) -> Bad {
     let mut facts = maker.stage2_facts();
     change(&mut facts);
-    let image = maker.seal_stage(&maker.owner.sign(&facts, plain()).expect("it can be signed"));
+    let image = maker.seal_stage(&maker.owner.sign(&facts, other_plain()).expect("it can be signed"));
     let facts = Facts { rollback_index: 1, ..maker.stage2_facts() };
     let good = maker.seal_stage(&maker.owner.sign(&facts, plain()).expect("it can be signed"));
     Bad::new(name, code, maker, image, good)
@@ -219,20 +267,20 @@ fn other_version() -> Bad {
     signed("a version that is not delegated", FailCode::VersionNotDelegated, &maker, older)
 }
 
+/// A provisioning stage for a closing die to name, and another one.
+pub(crate) fn named_and_not(maker: &Maker) -> [SignedPayload; 2] {
+    let facts = stage1_facts(maker);
+    let newer = Facts { version: Version(facts.version.0 + 1), ..facts.clone() };
+    [(facts, plain()), (newer, other_plain())]
+        .map(|(facts, plain)| maker.owner.sign(&facts, plain).expect("it can be signed"))
+}
+
 fn not_named() -> Bad {
     let mut maker = Maker::production();
     maker.lifecycle = Lifecycle::Closing;
-    let seal = |version| {
-        let stage1 = &Firmware::get().stage1;
-        let facts = Facts { kind: Kind::Stage1, entry: stage1.entry, version, ..maker.stage2_facts() };
-        let signed = maker.owner.sign(&facts, plain()).expect("it can be signed");
-        let image = signed.seal(&Key::new(maker.die.provisioning_key), Compression::None);
-        (signed.manifest_digest, image.expect("it can be sealed"))
-    };
-    let version = maker.stage2_facts().version;
-    let (named, good) = seal(version);
-    let (_, image) = seal(Version(version.0 + 1));
-    maker.die.closing_measurement = named;
+    let [named, unnamed] = named_and_not(&maker);
+    maker.die.closing_measurement = named.manifest_digest;
+    let (image, good) = (seal(&maker, &unnamed), seal(&maker, &named));
     Bad::new("a stage that the closing die does not name", FailCode::NotClosingImage, &maker, image, good)
 }
 

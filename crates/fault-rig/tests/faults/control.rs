@@ -7,12 +7,12 @@ pub(crate) const OF_CONTROLS: Share = Share {
     inverted: 3,
     skipped: 0,
     both_ends: false,
-    brief: false,
     places: 3,
     bits: u64::MAX,
     bits_near: u64::MAX,
     looped_scenes: 0,
     loops: u64::MAX,
+    from: 0,
     seed: 1,
 };
 

@@ -6,5 +6,7 @@ mod bad_stages;
 mod control;
 mod keys;
 mod owners;
+mod scenes;
 mod stage0;
 mod stage2;
+mod vouched;
