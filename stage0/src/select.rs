@@ -72,7 +72,14 @@ pub fn boot(
     let (info, secrets) = aside.0.split_at(BootInfo::SIZE);
     let before = Some((info, secrets, &mut confirmed));
     let second = look(otp, flash, memory, clock, &mut timeline, refused, before)?;
+    wipe_behind(memory.boot_info, BootInfo::SIZE);
+    wipe_behind(memory.secrets, SecretPage::SIZE);
     Ok(Entry { address: stage.entry, confirmed, _evidence: second.opened })
+}
+
+/// Wipes a page behind what is told: a fault can have left there what it copied to a wrong address, and nobody reads it.
+fn wipe_behind(page: &mut [u8], told: usize) {
+    page.iter_mut().skip(told).for_each(|byte| *byte = 0);
 }
 
 /// The pages of the handoff as the first look makes them, to be compared with those that the second makes in their place.
@@ -115,8 +122,9 @@ fn look(
         match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
                 // The secrets on the stack are wiped before the comparison: at a wrong address that would alter the stage.
-                let told = info(fuses, selection, timeline.record, &stage.record).write(memory.boot_info)
-                    & secret_page(otp, flash, fuses, &stage.record.measurement)?.write(memory.secrets);
+                // The other page comes last: at another wrong address they would lie there, and be read by nobody.
+                let told = secret_page(otp, flash, fuses, &stage.record.measurement)?.write(memory.secrets)
+                    & info(fuses, selection, timeline.record, &stage.record).write(memory.boot_info);
                 if !told {
                     return Err(FailCode::BootInfoInvalid);
                 }

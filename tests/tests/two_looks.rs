@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use boot_info::BootInfo;
 use boot_info::closing::ClosingState;
 use boot_info::record::BootRecord;
+use boot_info::{BootInfo, SecretPage};
 use fail_code::FailCode;
 use hal::{Clock, Otp, ReadError, Storage};
 use lifecycle::OtpImage;
@@ -80,12 +80,15 @@ fn boot(first: &Sight, second: &Sight, change: usize) -> (Result<u64, FailCode>,
     let reads = Cell::new(0);
     let die = || Die { sights: [first, second], reads: &reads, change };
     let mut run = vec![0; STAGE_CODE.size as usize];
-    let (mut info, mut secrets) = (vec![0; 4096], vec![0; 4096]);
+    // A fault has left something on the pages.
+    let (mut info, mut secrets) = (vec![0xAA; 4096], vec![0xAA; 4096]);
     let mut memory = Memory { run: &mut run, code: STAGE_CODE, boot_info: &mut info, secrets: &mut secrets };
     let (mut record, mut refused) = (BootRecord::default(), Refused::default());
     let entry = stage0::boot(&die(), &mut die(), &mut memory, &Still, 0, &mut record, &mut refused);
     let entry = entry.map(|entry| {
         assert_eq!(entry.address, entry.confirmed);
+        let behind = [&info[BootInfo::SIZE..], &secrets[SecretPage::SIZE..]].concat();
+        assert!(behind.iter().all(|byte| *byte == 0), "nothing is left behind what is told");
         entry.address
     });
     (entry, BootInfo::read(&info).ok(), reads.get())

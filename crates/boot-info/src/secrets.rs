@@ -1,4 +1,10 @@
 //! What a stage hands to the next beside the `BootInfo`: secrets, and the evidence of the boot.
+//!
+//! # Threats
+//! Between the last look of the giver and the first of the receiver a fault alters the page, and the receiver works with keys that
+//! nobody derived: what it seals is lost, or opens with a key that an attacker knows. So the page ends with a check value, by
+//! which the receiver refuses a page that was spoiled. It guards against faults alone: secure RAM is out of reach of whoever could forge it. It is
+//! a CRC and no digest, since that is computed in registers, and leaves no copies of the secrets on the stack.
 
 use core::mem::{offset_of, size_of};
 
@@ -6,6 +12,7 @@ use boot_crypto::{Decision, Key, equal};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use zeroize::Zeroize;
 
+use crate::crc::crc32c;
 use crate::{FUSE_FACTS_BYTES, SignedStatement};
 
 const MAGIC: [u8; 8] = *b"KILNSECR";
@@ -62,7 +69,8 @@ struct Wire {
     install: [u8; 32],
     statement: [u8; STATEMENT_ROOM],
     fuse_facts: [u8; FUSE_FACTS_BYTES],
-    padding: [u8; FUSE_FACTS_BYTES.next_multiple_of(8) - FUSE_FACTS_BYTES],
+    padding: [u8; (FUSE_FACTS_BYTES + 4).next_multiple_of(8) - 4 - FUSE_FACTS_BYTES],
+    check: [u8; 4],
 }
 
 const _: () = {
@@ -72,15 +80,24 @@ const _: () = {
     assert!(offset_of!(Wire, install) == 80);
     assert!(offset_of!(Wire, statement) == 112);
     assert!(offset_of!(Wire, fuse_facts) == 368);
+    assert!(offset_of!(Wire, check) == 596);
     assert!(size_of::<Wire>() == SecretPage::SIZE);
     assert!(SignedStatement::MAX_BYTES <= STATEMENT_ROOM);
 };
 
+impl Wire {
+    /// The check value over all that comes before it.
+    fn checked(&self) -> [u8; 4] {
+        let before = self.as_bytes().split_last_chunk::<4>().map_or(&[][..], |(before, _)| before);
+        crc32c(before).to_le_bytes()
+    }
+}
+
 impl SecretPage {
     /// Length of the encoded form in bytes.
-    pub const SIZE: usize = 368 + FUSE_FACTS_BYTES.next_multiple_of(8);
+    pub const SIZE: usize = 368 + (FUSE_FACTS_BYTES + 4).next_multiple_of(8);
 
-    /// Writes the encoded form to the start of `page`; false if it does not fit.
+    /// Writes the encoded form, check value included, to the start of `page`; false if it does not fit.
     #[must_use]
     pub fn write(&self, page: &mut [u8]) -> bool {
         let Some((place, _)) = page.split_first_chunk_mut::<{ Self::SIZE }>() else { return false };
@@ -101,6 +118,7 @@ impl SecretPage {
             wire.install = evidence.install;
             wire.fuse_facts = evidence.fuse_facts;
         }
+        wire.check = wire.checked();
         true
     }
 
@@ -112,8 +130,8 @@ impl SecretPage {
         }
     }
 
-    /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none, or
-    /// one that this release does not know.
+    /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none, one that
+    /// this release does not know, or one that was altered after it was written.
     pub fn take(page: &mut [u8]) -> Option<Self> {
         let wire = page.first_chunk::<{ Self::SIZE }>().and_then(|bytes| Wire::read_from_bytes(bytes).ok());
         page.zeroize();
@@ -133,7 +151,8 @@ impl SecretPage {
     fn evidence_of(wire: &Wire) -> Option<Option<Evidence>> {
         let statement = wire.statement.split_at_checked(usize::from(wire.statement_len))?;
         let unused = statement.1.iter().chain(&wire.padding);
-        if wire.magic != MAGIC || wire.reserved != 0 || unused.copied().any(|byte| byte != 0) {
+        let sound = wire.magic == MAGIC && wire.check == wire.checked();
+        if !sound || wire.reserved != 0 || unused.copied().any(|byte| byte != 0) {
             return None;
         }
         match wire.has_evidence {
@@ -208,6 +227,36 @@ mod tests {
         }
     }
 
+    /// The page with another byte, checked again: what is refused then is not refused for its check value.
+    fn altered(page: &SecretPage, offset: usize, value: u8) -> [u8; SecretPage::SIZE] {
+        let mut bytes = [0; SecretPage::SIZE];
+        assert!(page.write(&mut bytes));
+        bytes[offset] = value;
+        let wire = Wire::mut_from_bytes(&mut bytes).unwrap();
+        wire.check = wire.checked();
+        bytes
+    }
+
+    #[test]
+    fn a_page_that_was_altered_after_it_was_written_is_refused_whatever_byte_it_was() {
+        for written in all() {
+            let mut good = [0; SecretPage::SIZE];
+            assert!(written.write(&mut good));
+            for at in 0..good.len() {
+                for value in [good[at] ^ 1, good[at] ^ 0x80, !good[at]] {
+                    let mut page = good;
+                    page[at] = value;
+                    assert_eq!(SecretPage::evidence(&page), None, "byte {at}");
+                    assert!(SecretPage::take(&mut page).is_none(), "byte {at}");
+                    assert_eq!(page, [0; SecretPage::SIZE]);
+                }
+            }
+            let mut cleared = good;
+            cleared[16..80].fill(0);
+            assert!(SecretPage::take(&mut cleared).is_none(), "a page whose secrets were cleared");
+        }
+    }
+
     #[test]
     fn a_page_is_taken_once_and_wiped() {
         for written in all() {
@@ -225,11 +274,9 @@ mod tests {
     #[test]
     fn unknown_kinds_lengths_and_reserved_bits_are_refused_and_the_page_is_wiped_all_the_same() {
         let alterations = [(0, 0), (8, 0), (8, 3), (9, 2), (10, 255), (11, 2), (12, 1), (15, 1), (367, 1)];
-        for (offset, value) in alterations.into_iter().chain([(SecretPage::SIZE - 1, 1)]) {
+        for (offset, value) in alterations.into_iter().chain([(SecretPage::SIZE - 5, 1)]) {
             for written in all() {
-                let mut page = [0; SecretPage::SIZE];
-                assert!(written.write(&mut page));
-                page[offset] = value;
+                let mut page = altered(&written, offset, value);
                 assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
                 assert_eq!(page, [0; SecretPage::SIZE]);
             }
@@ -240,9 +287,7 @@ mod tests {
     fn parts_of_evidence_in_a_page_that_says_that_it_has_none_are_refused() {
         for offset in [80, 111, 368, 368 + FUSE_FACTS_BYTES - 1] {
             let [without, ..] = all();
-            let mut page = [0; SecretPage::SIZE];
-            assert!(without.write(&mut page));
-            page[offset] = 1;
+            let mut page = altered(&without, offset, 1);
             assert_eq!(SecretPage::evidence(&page), None, "offset {offset}");
             assert!(SecretPage::take(&mut page).is_none(), "offset {offset}");
         }

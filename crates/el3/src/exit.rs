@@ -70,6 +70,9 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             in("x12") STAGE0_RAM.end(),
             in("x13") STAGE0_RAM.base,
             in("x14") !confirmed,
+            // One wrong bit in a store above names one of these in place of x9: no address of the stage or of its pages may be left there.
+            in("x1") 0_u64,
+            in("x25") 0_u64,
             stop = sym stop,
             options(noreturn),
         )

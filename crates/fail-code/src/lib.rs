@@ -19,6 +19,12 @@ macro_rules! codes {
             /// Every code, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
 
+            /// The groups, and whether a program knows their codes by the numbers: stage0 has no room, and knows its own only.
+            const GROUPS: &'static [(&'static [Self], bool)] = &[$((
+                &[$(Self::$variant,)*],
+                cfg!(any(feature = "os", feature = "factory", $(feature = $feature),*)),
+            ),)*];
+
             /// A line for each code: number, name and cause. One text is smaller in a stage than a table of
             /// pointers, or than a `match`; and a stage links the texts of its own codes only, by feature.
             const LINES: &'static [&'static str] = &[$(
@@ -35,22 +41,32 @@ macro_rules! codes {
 }
 
 impl FailCode {
-    /// The last codes, which are those of updates: no device installs any yet, and stage0 has no room for them.
-    const OF_UPDATES: usize = 8;
+    /// One list of what is known: it is made while compiling, so that a program holds nothing else.
+    const KNOWN: [Self; Self::known_count()] = Self::known();
 
-    /// The codes that are found by their numbers: on devices, all but those of updates.
-    const KNOWN: &'static [Self] = if cfg!(feature = "host") { Self::ALL } else { &Self::OF_DEVICES };
+    const fn known_count() -> usize {
+        let (mut count, mut groups) = (0, Self::GROUPS);
+        while let Some(((codes, known), rest)) = groups.split_first() {
+            count += if *known { codes.len() } else { 0 };
+            groups = rest;
+        }
+        count
+    }
 
     #[expect(clippy::indexing_slicing, reason = "it runs while compiling, where it would not compile")]
-    const OF_DEVICES: [Self; Self::ALL.len() - Self::OF_UPDATES] = {
-        let mut list = [Self::Panic; _];
-        let mut index = 0;
-        while index < list.len() {
-            list[index] = Self::ALL[index];
-            index += 1;
+    const fn known<const N: usize>() -> [Self; N] {
+        let (mut list, mut count, mut groups) = ([Self::Panic; N], 0, Self::GROUPS);
+        while let Some(((codes, known), rest)) = groups.split_first() {
+            let mut codes = *codes;
+            while let (Some((code, others)), true) = (codes.split_first(), *known) {
+                list[count] = *code;
+                count += 1;
+                codes = others;
+            }
+            groups = rest;
         }
         list
-    };
+    }
 
     /// Returns the stable number.
     pub const fn number(self) -> u16 {
@@ -89,7 +105,7 @@ impl FailCode {
         ("", "")
     }
 
-    /// Finds a code by number.
+    /// Finds a code by number; stage0 finds its own only.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::KNOWN.iter().copied().find(|code| code.number() == number)
     }
@@ -592,14 +608,6 @@ mod tests {
             assert_eq!(FailCode::from_number(code.number()), Some(*code));
             assert!(!code.cause().ends_with('.') && code.cure().ends_with(['.', ')']), "{code:?}");
         }
-    }
-
-    #[test]
-    fn devices_know_all_codes_by_number_but_those_of_updates() {
-        let (devices, updates) = FailCode::ALL.split_at(FailCode::OF_DEVICES.len());
-        assert_eq!(devices, FailCode::OF_DEVICES);
-        assert!(devices.iter().all(|code| code.number() < 1500));
-        assert!(updates.iter().all(|code| code.number() >= 1500) && updates.len() == FailCode::OF_UPDATES);
     }
 
     #[test]

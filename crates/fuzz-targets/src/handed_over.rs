@@ -43,16 +43,29 @@ pub(crate) fn handoff_seeds() -> Vec<Vec<u8>> {
     vec![bytes]
 }
 
-/// The page of secrets: wiped whatever it held, and what is taken is written back to the same bytes.
+/// The page of secrets, as it is and with the check value of whatever it holds: wiped in any case, and what is taken is
+/// written back to the same bytes.
 pub(crate) fn secret_page(data: &[u8]) -> Verdict {
+    let taken = take(data);
+    let mut checked = data.to_vec();
+    if let Some((body, check)) =
+        checked.get_mut(..SecretPage::SIZE).and_then(|page| page.split_last_chunk_mut::<4>())
+    {
+        *check = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(body).to_le_bytes();
+    }
+    if take(&checked) || taken { Taken } else { Refused }
+}
+
+/// Whether a page is taken.
+fn take(data: &[u8]) -> bool {
     let mut page = data.to_vec();
     let taken = SecretPage::take(&mut page);
     assert!(page.iter().all(|byte| *byte == 0), "secrets are left in the page");
-    let Some(taken) = taken else { return Refused };
+    let Some(taken) = taken else { return false };
     let mut again = vec![0; SecretPage::SIZE];
     assert!(taken.write(&mut again));
     assert_eq!(again, data[..SecretPage::SIZE], "a page of secrets has one encoding");
-    Taken
+    true
 }
 
 pub(crate) fn secret_page_seeds() -> Vec<Vec<u8>> {

@@ -53,12 +53,13 @@ pub const VENDOR_CERTIFICATE: Region = OTP.part(FLASH_BLOCK / 2, 8 * KIB);
 pub const SECURE_RAM: Region = Region::new(0x0E00_0000, 16 * MIB);
 /// Where parked cores wait for their release: one line for each, see the `el3` crate.
 pub const PARKING: Region = SECURE_RAM.part(0, 4 * KIB);
+/// The secrets that go with the [`BOOT_INFO`]; wiped by the receiver. Below all that stage0 works with: what reads on or copies on
+/// past an end, after a fault, goes up and away from them.
+pub const HANDOFF_SECRETS: Region = SECURE_RAM.part(4 * KIB, 4 * KIB);
 /// stage0's stack, data and working buffers; wiped before stage0 jumps.
 pub const STAGE0_RAM: Region = SECURE_RAM.part(64 * KIB, 960 * KIB);
 /// The `BootInfo` that a stage hands to the next.
 pub const BOOT_INFO: Region = SECURE_RAM.part(MIB, 4 * KIB);
-/// The secrets that go with it; wiped by the receiver.
-pub const HANDOFF_SECRETS: Region = SECURE_RAM.part(MIB + 4 * KIB, 4 * KIB);
 /// Where a stage is decrypted to and runs: code, data and stacks.
 pub const STAGE_RUN: Region = SECURE_RAM.part(2 * MIB, 6 * MIB);
 /// Where a stage in RAM executes: the first MMU block of where it runs. Its image fits in there.
@@ -137,8 +138,8 @@ const _: () = {
     assert!(SECRETS.end() == DEVICE_STATE.end());
     assert!(BOOT_STAGING.size == BOOT_SLOT_B.size);
     assert!(!STAGE0_RAM.overlaps(&BOOT_INFO));
-    assert!(!PARKING.overlaps(&STAGE0_RAM));
-    assert!(!HANDOFF_SECRETS.overlaps(&STAGE_RUN));
+    assert!(PARKING.end() <= HANDOFF_SECRETS.base && HANDOFF_SECRETS.end() <= STAGE0_RAM.base);
+    assert!(!BOOT_INFO.overlaps(&STAGE_RUN));
     assert!(STAGE_WORK.end() == SECURE_RAM.end());
     assert!(PACKAGE.end() == DISK_MIN);
     assert!(!OS_LOAD.overlaps(&BOOT_LOG) && !OS_LOAD.overlaps(&DMA_POOL));

@@ -171,7 +171,7 @@ impl Stage0 {
         let left = HandedOver::read(machine, good.entry);
         let placed = Region::new(STAGE_CODE.base, good.bytes.len() as u64);
         if !placed.contains(address, 4) {
-            let wiped = STAGE_CODE.contains(address, 4) && machine.instruction(address) == 0;
+            let wiped = SECURE_RAM.contains(address, 4) && machine.instruction(address) == 0;
             return if wiped { Left::Rightly } else { executed("") };
         }
         if left.bytes != good.bytes {
