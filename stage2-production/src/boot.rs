@@ -16,7 +16,7 @@ use store::{Slot, Slots};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::closing::Pending;
-use crate::device_tree::{FixUps, Hardware, fix_up};
+use crate::device_tree::{FixUps, Hardware, fix_up, tells};
 use crate::load::{LoadError, Loaded, Os, Trust, load};
 use crate::place;
 
@@ -230,8 +230,8 @@ pub fn boot(
                 .map_err(|error| (error.kind(), error.code()))
                 .and_then(|(first, os)| {
                     timeline.step(Step::VerifyObjects, clock.now());
-                    let tree = device_tree(&os, hardware, affinities, &seeds, memory, window);
-                    tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| (first, os))
+                    let tree = device_tree(&first, &os, hardware, affinities, &seeds, memory, window);
+                    tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| (first.kernel.base, os))
                 });
             timeline.step(Step::DeviceTree, clock.now());
             if ready.is_err() {
@@ -259,16 +259,17 @@ pub fn boot(
     Err(FailCode::NoBootableOs)
 }
 
-/// Has a second look confirm what one look found. Returns where the kernel is by the first one, and all that the second one found.
+/// Has a second look confirm what one look found. Returns what each of the two has found.
 ///
 /// The second look reads the page of the handoff again, and uses nothing that the first has computed, but to compare it.
-fn confirmed(loaded: Loaded, page: &[u8], memory: &mut [u8], window: Region) -> Result<(u64, Os), LoadError> {
-    let kernel = loaded.kernel();
+fn confirmed(loaded: Loaded, page: &[u8], memory: &mut [u8], window: Region) -> Result<(Os, Os), LoadError> {
     if cfg!(feature = "control-one-look") {
-        return Ok((kernel, loaded.into_os()));
+        let os = loaded.into_os();
+        return Ok((os.clone(), os));
     }
     let facts = Facts::read(page).map_err(LoadError::Handoff)?;
-    Ok((kernel, loaded.confirm(&facts.trust(), memory, window)?))
+    let second = loaded.confirm(&facts.trust(), memory, window)?;
+    Ok((loaded.into_os(), second))
 }
 
 /// What Linux gets for its random numbers: of this boot's entropy and of a secret of the device.
@@ -286,8 +287,10 @@ impl Seeds {
     }
 }
 
-/// Fixes up the verified device tree where it lies.
+/// Fixes up the verified device tree where it lies, with what the second look has found, and reads what it tells the kernel then: that
+/// has to be what the first look has found.
 fn device_tree(
+    first: &Os,
     os: &Os,
     hardware: &Hardware,
     affinities: &[u64],
@@ -306,7 +309,12 @@ fn device_tree(
         kaslr_seed: seeds.kaslr,
         boot_record: BOOT_LOG,
     };
-    fix_up(buffer, os.device_tree.size as usize, &fix_ups).map(|_| ()).map_err(|error| error.code())
+    fix_up(buffer, os.device_tree.size as usize, &fix_ups).map_err(|error| error.code())?;
+    if cfg!(feature = "control-one-look") || tells(buffer, &first.command_line, first.initramfs).accepts() {
+        Ok(())
+    } else {
+        Err(FailCode::LooksDiffer)
+    }
 }
 
 /// Returns the frame of the record, which goes to the station link and into the operating system's memory.

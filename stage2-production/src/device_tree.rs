@@ -14,7 +14,7 @@ mod structure;
 mod tests;
 
 use fail_code::FailCode;
-pub use fix_up::{COMMAND_LINE_MAX, FixUps, fix_up};
+pub use fix_up::{COMMAND_LINE_MAX, FixUps, fix_up, tells};
 pub use hardware::{Hardware, parse_hardware};
 
 /// Why a device tree cannot be used.

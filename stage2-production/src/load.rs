@@ -43,7 +43,7 @@ pub struct Trust {
 }
 
 /// The operating system, loaded, verified and in place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Os {
     /// The signed command line.
     pub command_line: String,
@@ -299,11 +299,6 @@ pub fn load(
 }
 
 impl Loaded {
-    /// Returns where the kernel lies.
-    pub const fn kernel(&self) -> u64 {
-        self.os.kernel.base
-    }
-
     /// Returns what one look has found to be right.
     pub fn into_os(self) -> Os {
         self.os

@@ -271,6 +271,42 @@ mod signed {
         }
     }
 
+    #[test]
+    fn what_a_tree_tells_the_kernel_is_what_it_was_filled_in_with_and_nothing_else() {
+        let line = fix_ups().command_line;
+        let blob = fixed(&signed_tree(), &fix_ups()).unwrap();
+        assert!(tells(&blob, line, Some(INITRAMFS)).accepts());
+        for (line, initramfs) in [
+            (&line[1..], Some(INITRAMFS)),
+            (&line[..line.len() - 1], Some(INITRAMFS)),
+            ("", Some(INITRAMFS)),
+            (line, None),
+            (line, Some(Region::new(INITRAMFS.base, INITRAMFS.size - 1))),
+            (line, Some(Region::new(INITRAMFS.base + 1, INITRAMFS.size - 1))),
+        ] {
+            assert!(!tells(&blob, line, initramfs).accepts(), "{line:?}, {initramfs:x?}");
+        }
+        assert!(!tells(&[], line, Some(INITRAMFS)).accepts());
+
+        let mut flipped = 0;
+        for name in ["bootargs", "linux,initrd-start", "linux,initrd-end"] {
+            let value = value(&blob, "/chosen", name).unwrap().as_ptr_range();
+            let [from, to] = [value.start, value.end].map(|it| it.addr() - blob.as_ptr().addr());
+            for bit in from * 8..to * 8 {
+                let mut other = blob.clone();
+                other[bit / 8] ^= 1 << (bit % 8);
+                assert!(!tells(&other, line, Some(INITRAMFS)).accepts(), "bit {bit}");
+                flipped += 1;
+            }
+        }
+        assert_eq!(flipped, 8 * (line.len() + 1 + 8 + 8));
+
+        let without = FixUps { initramfs: None, ..fix_ups() };
+        let blob = fixed(&signed_tree(), &without).unwrap();
+        assert!(tells(&blob, line, None).accepts());
+        assert!(!tells(&blob, line, Some(INITRAMFS)).accepts());
+    }
+
     /// Counts nodes and properties, so that a lost or doubled one is seen.
     fn census(node: &DeviceTreeNode) -> (usize, usize) {
         let names: Vec<String> = node.properties().map(|property| String::from(property.name())).collect();
