@@ -122,7 +122,7 @@ fn look(
         match try_slot(flash, slot, memory, selection, key, timeline, clock) {
             Ok(stage) => {
                 // The secrets on the stack are wiped before the comparison: at a wrong address that would alter the stage.
-                // The other page comes last: at another wrong address they would lie there, and be read by nobody.
+                // The handoff is written after them: what a fault has copied of them into its page is written over.
                 let told = secret_page(otp, flash, fuses, &stage.record.measurement)?.write(memory.secrets)
                     & info(fuses, selection, timeline.record, &stage.record).write(memory.boot_info);
                 if !told {

@@ -70,7 +70,8 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             in("x12") STAGE0_RAM.end(),
             in("x13") STAGE0_RAM.base,
             in("x14") !confirmed,
-            // One wrong bit in a store above names one of these in place of x9: no address of the stage or of its pages may be left there.
+            // One wrong bit in a store above names x8, x11, x13 or one of these in place of x9: none of them holds an address of the stage or of
+            // its pages.
             in("x1") 0_u64,
             in("x25") 0_u64,
             stop = sym stop,

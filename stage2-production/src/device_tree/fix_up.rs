@@ -79,9 +79,11 @@ pub fn tells(filled: &[u8], command_line: &str, initramfs: Option<Region>) -> De
         return Decision::REFUSE;
     };
     let value = |name| chosen.property(name).map_or(&[][..], |property| property.value);
+    // One that is not terminated is no command line, and not an empty one either.
+    let Some(told) = value("bootargs").strip_suffix(&[0]) else { return Decision::REFUSE };
     let places = initramfs.map(|region| [region.base, region.end()].map(u64::to_be_bytes));
     let [start, end] = places.as_ref().map_or([&[][..]; 2], |places| places.each_ref().map(|it| &it[..]));
-    equal(value("bootargs").strip_suffix(&[0]).unwrap_or_default(), command_line.as_bytes())
+    equal(told, command_line.as_bytes())
         .and(equal(value("linux,initrd-start"), start))
         .and(equal(value("linux,initrd-end"), end))
 }

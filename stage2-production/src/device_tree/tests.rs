@@ -301,6 +301,13 @@ mod signed {
         }
         assert_eq!(flipped, 8 * (line.len() + 1 + 8 + 8));
 
+        // A line without its end is not told for an empty one.
+        let mut unterminated = blob.clone();
+        let end =
+            value(&blob, "/chosen", "bootargs").unwrap().as_ptr_range().end.addr() - blob.as_ptr().addr();
+        unterminated[end - 1] = b'x';
+        assert!(!tells(&unterminated, "", Some(INITRAMFS)).accepts());
+
         let without = FixUps { initramfs: None, ..fix_ups() };
         let blob = fixed(&signed_tree(), &without).unwrap();
         assert!(tells(&blob, line, None).accepts());
