@@ -6,7 +6,7 @@ use std::process::Command;
 
 use release::{
     OpeningKeys, PackageFacts, PackageRelease, ReleaseConfig, ReleasePlaces, ReleaseProfile,
-    SealedContentKey, UpdateKey, make_release, read_root, verify_release,
+    SealedContentKey, Trusted, UpdateKey, make_release, read_root, verify_release,
 };
 use serde_json::Value;
 use xtask::local_authority::LocalAuthority;
@@ -47,7 +47,7 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
     let content_key = open(&path("r1"));
     let update_key = UpdateKey::read(&path("kiln/factory/update.key"), ReleaseProfile::Development).unwrap();
     let keys = OpeningKeys { content_key: Some(&content_key), update_key: Some(&update_key) };
-    let verified = verify_release(&path("r1"), root, &keys, &mut Vec::new()).unwrap();
+    let verified = verify_release(&path("r1"), &Trusted::root(root), &keys, &mut Vec::new()).unwrap();
     assert_eq!(verified.manifest.product, "demo");
     assert_eq!(verified.update.unwrap().product, "demo");
     let sbom: Value = serde_json::from_slice(&fs::read(path("r1/sbom.cdx.json")).unwrap()).unwrap();

@@ -113,6 +113,12 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
         }
         E::SealedKey { fault, .. } => fault.cure(),
+        E::OptionUnused { .. } => {
+            "Leave it out: `kiln verify --help` and docs/release.md say what each option is for."
+        }
+        E::DiskMissing { .. } => {
+            "Put the device's disk there, or give `kiln verify` its flash0.img alone, which says what it does not look at."
+        }
         E::DelegationMissing { .. } => {
             "Give the image with --delegation, or another of the same signers, such as package/package.img of its release."
         }

@@ -16,6 +16,7 @@ fn prepare(desk: &Desk) {
 
 const PACKAGE: &str = "package --owner keys --stage1 stage1.elf --stage2 stage2.elf --kernel Image \
     --device-tree board.dtb --cmdline quiet --release-version 1.2.3 --name test --rollback-index 2";
+const VERIFY: &str = "verify package --root keys/owner-root.pub.pem";
 const FABRICATE: &str = "fabricate --stage0 stage0.bin --vendor vendor device";
 const STATION: &str = "station --device d1=unix:none --authority https://localhost:1 --lot lot --ca ca.pem \
     --certificate station.pem --key station.key.pem";
@@ -27,7 +28,7 @@ fn a_die_goes_from_blank_to_secured() {
     let owner = desk.good_json("keys create keys");
     let package = desk.good_json(&format!("{PACKAGE} --content-key content.key package"));
     assert_eq!(package["package_id"].as_str().unwrap().len(), 64);
-    let verified = desk.good_json("verify package --content-key content.key");
+    let verified = desk.good_json(&format!("{VERIFY} --content-key content.key"));
     assert_eq!(verified["package_id"], package["package_id"]);
     assert_eq!(verified["owner_root"], owner["root_digest"]);
     assert_eq!(verified["objects_opened"], 5);
@@ -106,7 +107,7 @@ fn nothing_is_ever_written_over() {
         assert!(said.contains("Nothing is ever written over"), "{line}: {said}");
     }
     assert!(desk.bad(&format!("{PACKAGE} --content-key content.key other")).contains("content.key"));
-    desk.good("verify package --content-key content.key");
+    desk.good(&format!("{VERIFY} --content-key content.key"));
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn a_lot_can_have_a_second_package_for_the_same_dies() {
     desk.good(&line);
     let key = |package: &str| fs::read_to_string(desk.path(package).join("provisioning.key")).unwrap();
     assert_eq!(key("package"), key("second"));
-    let said = desk.bad("verify package --content-key 2.key");
+    let said = desk.bad(&format!("{VERIFY} --content-key 2.key"));
     assert!(said.contains("K0400 key-unwrap"), "{said}");
 }
 
@@ -153,8 +154,8 @@ fn mistakes_are_named_with_what_mends_them() {
         (PACKAGE.replace("keys", "nobody") + " --content-key x p", "owner-root.pub.pem"),
         (PACKAGE.replace("index 2", "index 65") + " --content-key x p", "at most 64"),
         ("verify device".into(), "nothing can say by itself whose it is"),
-        ("verify keys".into(), "release.json"),
-        ("verify package --content-key text".into(), "text holds no key of 64 hex digits"),
+        ("verify keys --root keys/owner-root.pub.pem".into(), "release.json"),
+        (format!("{VERIFY} --content-key text"), "text holds no key of 64 hex digits"),
         ("preprovision --yes --package package nowhere".into(), "nowhere/flash0.img"),
         (STATION.into(), "cannot read ca.pem"),
         ("explain K9999".into(), "`kiln explain` lists them all"),

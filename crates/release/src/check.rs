@@ -22,6 +22,37 @@ pub struct OpenedImage {
     pub plain: Vec<u8>,
 }
 
+/// Whom the fuses of a device trust, and from which rollback index on: what a release or a package is judged by, and never
+/// what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    /// Thumbprint of the owner root.
+    pub root: Digest,
+    /// Thumbprints of roots that were revoked since.
+    pub revoked: Vec<Digest>,
+    /// The lowest floor of every role, 0 to 64; what is judged may bring higher ones.
+    pub floor: u8,
+}
+
+impl Trusted {
+    /// Trusts a root, none of which was revoked, from rollback index 0 on.
+    pub fn root(root: Digest) -> Self {
+        Self { root, revoked: Vec::new(), floor: 0 }
+    }
+
+    /// Returns the roots as fuses hold them.
+    pub(crate) fn roots(&self) -> Vec<Root> {
+        let revoked = self.revoked.iter().map(|digest| Root { digest: *digest, revoked: true });
+        std::iter::once(active(self.root)).chain(revoked).collect()
+    }
+
+    /// Judges as a device of production does, with the floors that what is judged brings, or higher ones.
+    pub(crate) fn judge<'a>(&self, board: &'a str, brought: [u8; ROLES as usize]) -> Judge<'a> {
+        let floors = brought.map(|floor| floor.max(self.floor));
+        Judge { board, roots: self.roots(), floors, refuse_test_keys: true }
+    }
+}
+
 /// What a device judges images by.
 pub(crate) struct Judge<'a> {
     pub(crate) board: &'a str,

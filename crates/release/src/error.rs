@@ -106,6 +106,20 @@ pub enum Error {
         /// The slots that were tried before, and why each was refused.
         slots: Vec<(String, FailCode)>,
     },
+    /// An option was given that says nothing about what is verified.
+    #[error("{option} says nothing about a {what}, and would be ignored")]
+    OptionUnused {
+        /// The option.
+        option: &'static str,
+        /// What is verified.
+        what: &'static str,
+    },
+    /// The folder of a device has no disk.
+    #[error("{} is not there: without its disk nobody can say what the device boots", path.display())]
+    DiskMissing {
+        /// The file.
+        path: PathBuf,
+    },
     /// A bare manifest has nothing with it that its signatures could be verified with.
     #[error("{} is a manifest by itself: who may sign it, its image says, and that is not here", path.display())]
     DelegationMissing {

@@ -51,7 +51,7 @@ mod verify;
 mod x509;
 
 pub use artefact::Artefact;
-pub use check::{OpenedImage, open_boot_slot, open_os_slot};
+pub use check::{OpenedImage, Trusted, open_boot_slot, open_os_slot};
 pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
 pub use elf::{FlatImage, flatten_elf, read_stage};
@@ -86,4 +86,4 @@ pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
-pub use verify::{Means, Verdict, verify_artefact};
+pub use verify::{Means, Verdict, verify_artefact, verify_package};

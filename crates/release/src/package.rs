@@ -14,7 +14,7 @@
 //! the package id, which a ticket carries.
 
 use crate::owner::STAGE_CHUNK;
-use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, check};
+use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, Trusted, check};
 use boot_crypto::host::random;
 use boot_crypto::{Digest, Key, sha256};
 use lifecycle::{FusePolicy, MAX_LEVEL, ROLES, Row, fuse_tag};
@@ -131,8 +131,16 @@ impl PackageRelease {
     /// # Errors
     /// [`Error::ReleaseMixed`], a published test key, or why stage0 would refuse stage1.
     pub fn check(&self) -> Result<(), Error> {
+        self.check_for(&Trusted::root(self.facts.policy.root_digest))
+    }
+
+    /// Checks the same for a die that trusts this root, wherever that comes from.
+    pub(crate) fn check_for(&self, trusted: &Trusted) -> Result<(), Error> {
         let mixed = |what| Err(Error::ReleaseMixed { what });
         let policy = &self.facts.policy;
+        if policy.root_digest != trusted.root {
+            return mixed("the package is for dies of another owner root");
+        }
         Profile::Production.admit(&policy.root_digest, "the owner root key")?;
         Profile::Production.admit(&sha256(self.provisioning_key.expose()), "the provisioning key")?;
         if fuse_tag(Row::ProvisioningKey, &self.provisioning_key) != policy.provisioning_key_tag {
@@ -141,7 +149,7 @@ impl PackageRelease {
         if self.facts.stage1_measurement != policy.closing_measurement {
             return mixed("the closing measurement of the fuse policy is not that of stage1");
         }
-        let judge = self.judge(policy.secured_floors);
+        let judge = trusted.judge(&self.facts.board, policy.secured_floors);
         let stage1 = check::open_first(&self.stage1, Kind::Stage1, &judge, &self.provisioning_key)?;
         if stage1.info.digest != self.facts.stage1_measurement {
             return mixed("stage1 is not the one that the release names");
@@ -167,8 +175,17 @@ impl PackageRelease {
     /// # Errors
     /// Why the device would refuse the package; [`Error::ReleaseMixed`] if it is not the one that the release names.
     pub fn open(&self, content_key: &ContentKey) -> Result<Vec<crate::OpenedImage>, Error> {
-        let judge = self.judge(self.facts.policy.production_floors);
-        let images = check::open_package(&self.package, &judge, &content_key.0)?;
+        self.open_for(&Trusted::root(self.facts.policy.root_digest), &content_key.0)
+    }
+
+    /// Opens the same for a die that trusts this root.
+    pub(crate) fn open_for(
+        &self,
+        trusted: &Trusted,
+        content_key: &Key,
+    ) -> Result<Vec<crate::OpenedImage>, Error> {
+        let judge = trusted.judge(&self.facts.board, self.facts.policy.production_floors);
+        let images = check::open_package(&self.package, &judge, content_key)?;
         self.check_index(images.first().map(|image| &image.info))?;
         let found = |kind| images.iter().find(|image| image.info.kind == kind).map(|image| image.info.digest);
         if found(Kind::Stage2) != Some(self.facts.stage2_measurement) {
@@ -177,13 +194,26 @@ impl PackageRelease {
         Ok(images)
     }
 
-    fn judge(&self, floors: [u8; ROLES as usize]) -> check::Judge<'_> {
-        check::Judge {
-            board: &self.facts.board,
-            roots: vec![check::active(self.facts.policy.root_digest)],
-            floors,
-            refuse_test_keys: true,
+    /// Verifies who signed stage1 and each image of the package, as a die that trusts this root does before it has a key.
+    /// stage1 comes first.
+    pub(crate) fn verify_signatures(&self, trusted: &Trusted) -> Result<Vec<ImageInfo>, Error> {
+        let policy = &self.facts.policy;
+        let mut images = Vec::new();
+        for (slot, first, floors) in [
+            (&self.stage1, Kind::Stage1, policy.secured_floors),
+            (&self.package, Kind::Package, policy.production_floors),
+        ] {
+            images.extend(check::verify_signatures(slot, first, &trusted.judge(&self.facts.board, floors))?);
         }
+        let facts = &self.facts;
+        if images.iter().any(|image| image.version != facts.version || image.board != facts.board) {
+            return Err(Error::ReleaseMixed { what: "an image is of another version or board" });
+        }
+        let stage2 = images.iter().find(|image| image.kind == Kind::Stage2).map(|image| image.digest);
+        if stage2 != Some(facts.stage2_measurement) {
+            return Err(Error::ReleaseMixed { what: "stage2 is not the one that the release names" });
+        }
+        Ok(images)
     }
 }
 

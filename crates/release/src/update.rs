@@ -19,7 +19,7 @@ mod key;
 pub use facts::UpdateFacts;
 pub use key::{UpdateKey, UpdateKeyFault};
 
-use crate::check::{self, Judge, OpenedImage, active};
+use crate::check::{self, Judge, OpenedImage, Trusted};
 use crate::package::{facts as facts_of, level, seal_all};
 use crate::{Error, Identity, ImageInfo, OsRelease, Owner, Profile, inspect_slot};
 use boot_crypto::{Digest, sha256};
@@ -106,6 +106,15 @@ impl UpdateRelease {
     /// # Errors
     /// Why the device would refuse it; [`Error::ReleaseMixed`] if it is not what its facts say.
     pub fn check(&self, root: Digest, key: Option<&UpdateKey>) -> Result<Vec<ImageInfo>, Error> {
+        self.check_for(&Trusted::root(root), key)
+    }
+
+    /// Judges the same for a device that trusts this root, and whose floors may be higher.
+    pub(crate) fn check_for(
+        &self,
+        trusted: &Trusted,
+        key: Option<&UpdateKey>,
+    ) -> Result<Vec<ImageInfo>, Error> {
         let mixed = |what| Err(Error::ReleaseMixed { what });
         let facts = &self.facts;
         if sha256(&self.image) != facts.update_digest {
@@ -113,7 +122,7 @@ impl UpdateRelease {
         }
         let images = inspect_slot(&self.image)?;
         refuse_rest(&self.image, &images)?;
-        let device = Device::of(facts, root);
+        let device = Device::of(facts, trusted);
         let [first, objects @ ..] = images.as_slice() else { return Err(Error::SlotEmpty) };
         let named: Vec<_> = objects
             .iter()
@@ -152,8 +161,9 @@ struct Device<'a> {
 }
 
 impl<'a> Device<'a> {
-    fn of(facts: &'a UpdateFacts, root: Digest) -> Self {
-        let floors = Role::ALL.map(|role| facts.indices.of(role).unwrap_or_default());
+    fn of(facts: &'a UpdateFacts, trusted: &Trusted) -> Self {
+        let floor = |role| facts.indices.of(role).unwrap_or_default().max(u32::from(trusted.floor));
+        let floors = Role::ALL.map(floor);
         let mut levels = [0; ROLES as usize];
         levels
             .iter_mut()
@@ -161,12 +171,7 @@ impl<'a> Device<'a> {
             .for_each(|(level, floor)| *level = u8::try_from(floor).unwrap_or(u8::MAX));
         let (product, version) = (facts.product.as_str(), facts.minimum_version);
         Self {
-            judge: Judge {
-                board: &facts.board,
-                roots: vec![active(root)],
-                floors: levels,
-                refuse_test_keys: true,
-            },
+            judge: trusted.judge(&facts.board, levels),
             installed: Installed { product, version, stage2: version, floors },
         }
     }

@@ -2,15 +2,31 @@
 
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
-use release::{Means, hex, read_root_key, read_secret, verify_artefact};
+use release::{
+    Check, Error, Means, Verdict, hex, read_root_key, read_secret, verify_artefact, verify_package,
+};
 use sealed_image::PublicKey;
 use serde_json::json;
+use std::path::Path;
 
 impl Verify {
+    /// Verifies a file, or the folder of a device.
     pub(super) fn artefact(&self) -> Result<(), Failure> {
+        self.judge(verify_artefact)
+    }
+
+    /// Verifies the folder of a package.
+    pub(super) fn package(&self) -> Result<(), Failure> {
+        self.judge(verify_package)
+    }
+
+    fn judge(
+        &self,
+        verify: impl FnOnce(&Path, &Means, &mut Vec<Check>) -> Result<Verdict, Error>,
+    ) -> Result<(), Failure> {
         let means = self.means()?;
         let mut checks = Vec::new();
-        let verdict = verify_artefact(&self.path, &means, &mut checks);
+        let verdict = verify(&self.path, &means, &mut checks);
         self.say(&checks);
         let verdict = verdict.map_err(|error| Failure::from(error).after(as_json(&checks)))?;
         let mut facts = vec![("file", json!(self.path)), ("artefact", json!(verdict.artefact))];
@@ -28,6 +44,10 @@ impl Verify {
 
     fn means(&self) -> Result<Means, Failure> {
         let root = self.root.as_deref().ok_or_else(root_missing)?;
+        if self.update_key.is_some() {
+            let error = Error::OptionUnused { option: "--update-key", what: "thing that is no release" };
+            return Err(error.into());
+        }
         let revoked = self.revoked.iter().map(|path| read_root_key(path)).collect::<Result<_, _>>()?;
         Ok(Means {
             revoked,

@@ -1,10 +1,10 @@
-//! Folders: releases and packages.
+//! Release folders.
 
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, ContentKey, Error, OpeningKeys, PackageRelease, ReleaseProfile, Revocations, UpdateKey, hex,
-    inspect_slot, read_root, read_root_key, verify_release,
+    Check, ContentKey, Error, OpeningKeys, ReleaseProfile, Revocations, Trusted, UpdateKey, hex, read_root,
+    read_root_key, verify_release,
 };
 use serde_json::json;
 
@@ -13,14 +13,17 @@ impl Verify {
         let Some(path) = &self.root else {
             return Err(root_missing());
         };
+        self.refuse_unused()?;
         let root = read_root(path)?;
+        let revoked = self.revoked.iter().map(|path| read_root(path)).collect::<Result<_, _>>()?;
+        let trusted = Trusted { root, revoked, floor: self.floor };
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
         let update_key = self.update_key.as_deref();
         let update_key =
             update_key.map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()?;
         let mut checks = Vec::new();
         let keys = OpeningKeys { content_key: content_key.as_ref(), update_key: update_key.as_ref() };
-        let verified = verify_release(&self.path, root, &keys, &mut checks);
+        let verified = verify_release(&self.path, &trusted, &keys, &mut checks);
         self.say(&checks);
         let failed = |error| Failure::from(error).after(as_json(&checks));
         let verified = verified.map_err(failed)?;
@@ -39,6 +42,16 @@ impl Verify {
             self.say(std::slice::from_ref(&check));
             checks.push(check);
         }
+        let mut unchecked = Vec::new();
+        if content_key.is_none() {
+            unchecked.push("the payloads of the package, which takes its content key: --content-key FILE");
+        }
+        if verified.update.is_some() && update_key.is_none() {
+            unchecked.push("the payloads of the update, and what its bundle names: --update-key FILE");
+        }
+        if self.revoked_keys.is_none() {
+            unchecked.push("whether the root took a key back that signed it: --revoked-keys FILE");
+        }
         let release = &verified.manifest;
         let mut facts = vec![
             ("release", json!(self.path)),
@@ -51,43 +64,26 @@ impl Verify {
         ];
         if self.json {
             facts.push(("checks", as_json(&checks)));
+            facts.push(("not checked", json!(unchecked)));
+        } else {
+            unchecked.iter().for_each(|what| eprintln!("  --   not checked: {what}"));
         }
         output::print(self.json, "The release is sound:", &facts);
-        if content_key.is_none() {
-            eprintln!("Its payloads were not opened: that takes --content-key.");
-        }
         Ok(())
     }
 
-    pub(super) fn package(&self) -> Result<(), Failure> {
-        let release = PackageRelease::read(&self.path)?;
-        release.check()?;
-        if let Some(file) = &self.root
-            && read_root(file)? != release.facts.policy.root_digest
-        {
-            return Err(Error::ReleaseMixed { what: "the package is for dies of another owner root" }.into());
-        }
-        let opened = match &self.key {
-            Some(file) => release.open(&ContentKey::read(file)?)?.len(),
-            None => 0,
-        };
-        let objects: Vec<_> = inspect_slot(&release.package)?
-            .iter()
-            .map(|image| format!("{} {}", image.kind.name(), image.version))
-            .collect();
-        let facts = [
-            ("package", json!(self.path)),
-            ("package id", json!(hex(&release.facts.package_id))),
-            ("board", json!(release.facts.board)),
-            ("version", json!(release.facts.version.to_string())),
-            ("owner root", json!(hex(&release.facts.policy.root_digest))),
-            ("objects", json!(objects)),
-            ("objects opened", json!(opened)),
+    /// Refuses what is given and does not count for a release: its devices are production devices.
+    fn refuse_unused(&self) -> Result<(), Error> {
+        let given = [
+            ("--development", self.development),
+            ("--as", self.expected.is_some()),
+            ("--delegation", self.delegation.is_some()),
+            ("--request", self.request.is_some()),
+            ("--package", self.package.is_some()),
         ];
-        output::print(self.json, "The package is sound:", &facts);
-        if opened == 0 {
-            eprintln!("Its objects were not opened: that takes --content-key.");
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::OptionUnused { option, what: "release" }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

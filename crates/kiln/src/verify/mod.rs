@@ -7,7 +7,7 @@ use crate::Failure;
 use clap::Args;
 use release::{Artefact, Check, is_release_folder};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Verifies any artefact offline, as a device would: with the device's code, and its refusal codes.
 ///
@@ -76,8 +76,8 @@ impl Verify {
         }
         match &self.path {
             path if is_release_folder(path) => self.release(),
-            // A device's folder has a flash0.img; whatever else is a folder is to be a package.
-            path if path.is_dir() && !path.join("flash0.img").exists() => self.package(),
+            // A device's folder has a flash0.img, or a disk; whatever else is a folder is to be a package.
+            path if path.is_dir() && !is_device(path) => self.package(),
             _ => self.artefact(),
         }
     }
@@ -88,6 +88,10 @@ impl Verify {
             checks.iter().for_each(|check| eprintln!("  ok   {}: {}", check.name, check.detail));
         }
     }
+}
+
+fn is_device(folder: &Path) -> bool {
+    ["flash0.img", "disk.img"].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 
 /// Returns checks as JSON: what was found, by the name of the check.

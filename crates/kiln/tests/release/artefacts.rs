@@ -191,6 +191,122 @@ fn a_die_is_verified_by_its_fuses_and_by_what_it_boots() {
     assert!(said.contains("root-unknown"), "{said}");
 }
 
+#[test]
+fn a_package_is_judged_by_the_root_that_is_given_and_never_by_its_own() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let said = desk.bad("verify r1/package");
+    assert!(said.contains("nothing can say by itself whose it is") && said.contains("--root FILE"), "{said}");
+    let line = format!("verify r1/package {ROOT}");
+    let verdict = desk.good_json(&line);
+    assert_eq!(checks(&verdict), sorted(["owner root", "package", "signatures"]));
+    let not_checked = verdict["not_checked"].to_string();
+    for words in ["--content-key", "its index and its bundle name these objects", "the release folder"] {
+        assert!(not_checked.contains(words), "{words}: {not_checked}");
+    }
+    let text = String::from_utf8(desk.run(&line).stderr).unwrap();
+    assert!(
+        text.contains("  ok   signatures: ") && text.contains("  --   not checked: the payloads"),
+        "{text}"
+    );
+    let verdict = desk.good_json(&format!("{line} --content-key content.key"));
+    assert_eq!(checks(&verdict), sorted(["owner root", "package", "signatures", "payloads", "index"]));
+    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
+
+    // Another owner's package, which is sound in itself, and one that only says that it is this owner's.
+    desk.good("keys create others");
+    let said = desk.bad("verify r1/package --root others/owner-root.pub.pem");
+    assert!(said.contains("another owner root"), "{said}");
+    let facts = fs::read_to_string(desk.path("r1/package/release.json")).unwrap();
+    let root = |name: &str| {
+        let shown = desk.good(&format!("inspect {name}/owner-root.pub.pem --json"));
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["thumbprint"].as_str().unwrap().to_owned()
+    };
+    let theirs = facts.replace(&root("keys"), &root("others"));
+    assert_ne!(theirs, facts);
+    desk.put("r1/package/release.json", theirs.as_bytes());
+    let said = desk.bad("verify r1/package --root others/owner-root.pub.pem");
+    assert!(said.contains("root-unknown"), "{said}");
+    desk.put("r1/package/release.json", facts.as_bytes());
+
+    // A signature of an object, which stage1 looks at once it has the content key.
+    let package = fs::read(desk.path("r1/package/package.img")).unwrap();
+    let mut altered = package.clone();
+    let second = altered.windows(8).skip(8).position(|window| window == &package[..8]).unwrap() + 8;
+    altered[second + 200] ^= 1;
+    desk.put("r1/package/package.img", &altered);
+    let sum = |bytes: &[u8]| sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    desk.put("r1/package/release.json", facts.replace(&sum(&package), &sum(&altered)).as_bytes());
+    let said = desk.bad(&line);
+    assert!(said.contains("  code  K0"), "{said}");
+}
+
+#[test]
+fn what_is_known_of_the_device_counts_for_folders_too_or_is_refused() {
+    let desk = desk();
+    desk.good(RELEASE);
+    desk.good("fabricate --stage0 stage0.bin --vendor vendor device");
+    desk.good("preprovision --package r1/package device --yes");
+    desk.put(
+        "bank",
+        &fs::read(desk.path("device/flash0.img")).unwrap()[OTP.base as usize..][..OTP.size as usize],
+    );
+    for what in ["r1", "r1/package", "r1/release.cose", "r1/package/package.img"] {
+        desk.good(&format!("verify {what} {ROOT} --floor 2"));
+        let said = desk.bad(&format!("verify {what} {ROOT} --floor 3"));
+        assert!(said.contains("rolled-back"), "{what}: {said}");
+        let said = desk.bad(&format!("verify {what} {ROOT} --revoked keys/owner-root.pub.pem"));
+        assert!(said.contains("root-revoked"), "{what}: {said}");
+    }
+    for (what, options) in [
+        (
+            "r1",
+            "--development,--as kernel,--delegation r1/release.cose,--request r1/release.cose,--package r1/package",
+        ),
+        (
+            "r1/package",
+            "--development,--as kernel,--delegation r1/release.cose,--request r1/release.cose,--package r1/package,--update-key content.key",
+        ),
+        (
+            "device",
+            "--revoked keys/owner-root.pub.pem,--floor 1,--as kernel,--key content.key,--request bank,--package r1/package,--update-key content.key",
+        ),
+        (
+            "bank",
+            "--revoked keys/owner-root.pub.pem,--floor 1,--key content.key,--request bank,--delegation bank",
+        ),
+        ("r1/package/stage1.img", "--request bank,--package r1/package,--delegation r1/release.cose"),
+        ("r1/release.cose", "--development,--key content.key"),
+        ("keys/owner-os.delegation", "--floor 1,--key content.key"),
+    ] {
+        for option in options.split(',') {
+            let said = desk.bad(&format!("verify {what} {ROOT} {option}"));
+            let name = option.split(' ').next().unwrap();
+            assert!(said.contains(&format!("{name} says nothing about a ")), "{what} {option}: {said}");
+            assert!(said.contains("would be ignored") && said.contains("\n  cure  Leave it out"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_device_without_its_disk_or_its_flash_is_refused() {
+    let desk = desk();
+    desk.good(RELEASE);
+    desk.good("fabricate --stage0 stage0.bin --vendor vendor device");
+    desk.good("preprovision --package r1/package device --yes");
+    let line = format!("verify device {ROOT}");
+    desk.good(&line);
+    fs::rename(desk.path("device/disk.img"), desk.path("disk")).unwrap();
+    let said = desk.bad(&line);
+    assert!(said.contains("device/disk.img is not there") && said.contains("flash0.img alone"), "{said}");
+    desk.good(&format!("verify device/flash0.img {ROOT}"));
+    fs::rename(desk.path("disk"), desk.path("device/disk.img")).unwrap();
+    fs::remove_file(desk.path("device/flash0.img")).unwrap();
+    let said = desk.bad(&line);
+    assert!(said.contains("flash0.img") && said.contains("\n  cure  "), "{said}");
+}
+
 /// A root, an authority that it delegates to, and the delegation.
 fn authority() -> (Es256Key, Es256Key, Vec<u8>) {
     let key = || Es256Key::from_scalar(&random()).unwrap();

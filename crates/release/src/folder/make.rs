@@ -12,8 +12,8 @@ use crate::files::{self, Readers};
 use crate::package::SignedParts;
 use crate::{
     AuthorityKey, Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts,
-    PackageRelease, ReleaseProfile, UpdateKey, UpdateParts, UpdateRelease, hex, inspect_slot, read_secret,
-    read_stage,
+    PackageRelease, ReleaseProfile, Trusted, UpdateKey, UpdateParts, UpdateRelease, hex, inspect_slot,
+    read_secret, read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -92,7 +92,7 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     let root_digest = owner.root_digest();
     let mut checks = Vec::new();
     let keys = OpeningKeys { content_key: Some(&content_key), update_key: update_key.as_ref() };
-    verify_release(&draft, root_digest, &keys, &mut checks)?;
+    verify_release(&draft, &Trusted::root(root_digest), &keys, &mut checks)?;
     // The key first: a release whose key was lost is of no use.
     key_file.map_or(Ok(()), |file| content_key.write(file))?;
     if let Err(error) = renameat_with(CWD, &draft, CWD, folder, RenameFlags::NOREPLACE) {

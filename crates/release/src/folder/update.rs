@@ -3,8 +3,7 @@
 use super::manifest::ReleaseManifest;
 use super::{UPDATE_FACTS, UPDATE_IMAGE, signed_manifests};
 use crate::files::{self, Readers};
-use crate::{Error, ImageInfo, UpdateFacts, UpdateKey, UpdateRelease};
-use boot_crypto::Digest;
+use crate::{Error, ImageInfo, Trusted, UpdateFacts, UpdateKey, UpdateRelease};
 use sealed_image::Kind;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,7 +49,7 @@ pub(super) fn check(
     files: &BTreeMap<String, Vec<u8>>,
     release: &ReleaseManifest,
     package: &[ImageInfo],
-    root: Digest,
+    trusted: &Trusted,
     key: Option<&UpdateKey>,
 ) -> Result<String, Error> {
     let mixed = |what| Err(Error::ReleaseMixed { what });
@@ -62,7 +61,7 @@ pub(super) fn check(
     if facts.indices.iter().any(|(_, index)| index != release.rollback_index) {
         return mixed("the update has another rollback index than the release manifest says");
     }
-    let images = update.check(root, key)?;
+    let images = update.check_for(trusted, key)?;
     let in_package = |image: &ImageInfo| {
         package.iter().any(|other| other.kind == image.kind && other.digest == image.digest)
     };
@@ -163,7 +162,7 @@ mod tests {
         };
         let judge = |of: &Released, release: &ReleaseManifest, package: &[ImageInfo]| {
             let update = of_files(&of.files)?;
-            check(&update, &of.files, release, package, owner.root_digest(), Some(&key))
+            check(&update, &of.files, release, package, &Trusted::root(owner.root_digest()), Some(&key))
         };
         let of_mixed = |result: Result<String, Error>| result.unwrap_err().to_string();
         judge(&sound, &release, &sound.package).unwrap();

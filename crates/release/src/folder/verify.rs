@@ -5,10 +5,9 @@ use super::provenance::{self, PROVENANCE};
 use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
 use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests, update};
-use crate::check::{self, Judge};
 use crate::{
-    ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, UpdateFacts, UpdateKey,
-    files, hex, inspect_slot, read_key_text,
+    ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, Trusted, UpdateFacts,
+    UpdateKey, files, hex, inspect_slot, read_key_text,
 };
 use boot_crypto::host::{es256_public_from_pem, es256_public_pem};
 use boot_crypto::{Digest, sha256};
@@ -79,7 +78,7 @@ pub fn is_release_folder(folder: &Path) -> bool {
     [MANIFEST, SUMS].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 
-/// Verifies a release folder against an owner root, which must come from elsewhere. `checks` gets what holds, one after
+/// Verifies a release folder for devices that trust an owner root, which must come from elsewhere. `checks` gets what holds, one after
 /// the other, up to the first thing that does not.
 ///
 /// Without keys: that each file is the one that was signed, each image is signed as a device wants it, and a device of the
@@ -90,13 +89,14 @@ pub fn is_release_folder(folder: &Path) -> bool {
 /// The first reason to refuse, with the device's code where it is a device that would refuse.
 pub fn verify_release(
     folder: &Path,
-    root: Digest,
+    trusted: &Trusted,
     keys: &OpeningKeys<'_>,
     checks: &mut Vec<Check>,
 ) -> Result<VerifiedRelease, Error> {
     let mut hold = |name, detail: String| checks.push(Check { name, detail });
     let untrusted = read_file(folder, MANIFEST, LONGEST)?;
-    let signed = manifest::verify(&untrusted, BOARD, root)?;
+    let root = trusted.root;
+    let signed = manifest::verify_by(&untrusted, BOARD, &trusted.roots())?;
     let release = &signed.manifest;
     hold(
         "release manifest",
@@ -112,19 +112,19 @@ pub fn verify_release(
 
     let package = package(&files)?;
     check_facts(&package, release, root)?;
-    package.check()?;
+    package.check_for(trusted)?;
     hold("package", "its files belong together, and a die of the lot boots its stage1".into());
     if let Some(untrusted) = files.get(SEALED_KEY) {
         let recipient = check_sealed_key(untrusted, &package.facts)?;
         hold("content key", format!("of this package, sealed to the authority {}…", hex(&recipient[..4])));
     }
-    let images = check_images(&package, &files)?;
+    let images = check_images(&package, &files, trusted)?;
     let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold("images", format!("signed as a device wants them: {}", names.join(", ")));
 
     let update = update::of(&files)?;
     if let Some(update) = &update {
-        let found = update::check(update, &files, release, &images, root, keys.update_key)?;
+        let found = update::check(update, &files, release, &images, trusted, keys.update_key)?;
         hold("update", found);
     }
 
@@ -135,7 +135,7 @@ pub fn verify_release(
     hold("provenance", format!("DSSE envelope signed by the role, about {subjects} files of this release"));
 
     if let Some(content_key) = keys.content_key {
-        let opened = package.open(content_key)?;
+        let opened = package.open_for(trusted, &content_key.0)?;
         for (kind, sha256_of_part) in &parts {
             let plain = opened.iter().find(|image| image.info.kind.name() == kind);
             if plain.is_some_and(|image| sha256(&image.plain) != *sha256_of_part) {
@@ -305,17 +305,11 @@ fn check_sealed_key(untrusted: &[u8], facts: &PackageFacts) -> Result<Digest, Er
 fn check_images(
     package: &PackageRelease,
     files: &BTreeMap<String, Vec<u8>>,
+    trusted: &Trusted,
 ) -> Result<Vec<ImageInfo>, Error> {
-    let policy = &package.facts.policy;
-    let mut images = Vec::new();
+    let images = package.verify_signatures(trusted)?;
     let mut manifests = 0;
-    for ((_, first), (slot, floors)) in IMAGES
-        .iter()
-        .zip([(&package.stage1, policy.secured_floors), (&package.package, policy.production_floors)])
-    {
-        let roots = vec![check::active(policy.root_digest)];
-        let judge = Judge { board: &package.facts.board, roots, floors, refuse_test_keys: true };
-        images.extend(check::verify_signatures(slot, *first, &judge)?);
+    for slot in [&package.stage1, &package.package] {
         for (name, manifest) in signed_manifests(slot)? {
             if get(files, &name)? != manifest {
                 return Err(Error::ReleaseMixed { what: "a manifest is not that of its image" });
@@ -326,11 +320,6 @@ fn check_images(
     manifests += update::manifests(files);
     if files.keys().filter(|name| name.starts_with("manifests/")).count() != manifests {
         return Err(Error::ReleaseMixed { what: "there is a manifest of no image" });
-    }
-    let one =
-        |image: &ImageInfo| image.version == package.facts.version && image.board == package.facts.board;
-    if !images.iter().all(one) {
-        return Err(Error::ReleaseMixed { what: "an image is of another version or board" });
     }
     Ok(images)
 }

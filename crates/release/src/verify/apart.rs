@@ -5,6 +5,7 @@ use crate::artefact::DelegationFile;
 use crate::folder::verify_manifest as verify_release;
 use crate::look::grant;
 use crate::{Error, files, hex, inspect_slot};
+use fail_code::FailCode;
 use memory_map::qemu_virt::BOARD;
 use sealed_image::host::{
     Inspected, InspectedManifest, InspectedMessage, delegation, verify_certificate, verify_manifest as signed,
@@ -103,6 +104,13 @@ pub(super) fn verify_release_manifest(
 ) -> Result<Verdict, Error> {
     let release = verify_release(untrusted, BOARD, &means.roots())?.manifest;
     hold.add("signatures", format!("of the role provision, which {} delegates to", means.by_root()));
+    if release.rollback_index < u32::from(means.floor) {
+        return Err(Error::Refused {
+            what: format!("a release of rollback index {} is not taken", release.rollback_index),
+            code: FailCode::RolledBack,
+            slots: Vec::new(),
+        });
+    }
     Ok(Verdict {
         artefact: "release manifest",
         facts: vec![

@@ -33,17 +33,20 @@ impl Drop for Page {
     }
 }
 
-/// Verifies the folder of a device: its flash0, and its disk if it is there.
+/// Verifies the folder of a device: its flash0 and its disk.
 pub(super) fn verify_folder(
     folder: &Path,
     means: &Means,
     checks: &mut Vec<crate::Check>,
 ) -> Result<Verdict, Error> {
     let device = DeviceFiles::new(folder);
-    let flash0 = files::read(&device.flash0())?;
+    let flash0 = Zeroizing::new(files::read(&device.flash0())?);
     let disk = device.disk();
-    let disk = disk.exists().then(|| Disk::open(&disk)).transpose()?;
-    verify(&flash0, disk, means, &mut Holding { checks })
+    // Without its disk a device boots nothing, so nothing would be said of what it boots.
+    if !files::is_there(&disk) {
+        return Err(Error::DiskMissing { path: disk });
+    }
+    verify(&flash0, Some(Disk::open(&disk)?), means, &mut Holding { checks })
 }
 
 /// Verifies a flash0, and the disk of the same device.

@@ -21,10 +21,14 @@ mod device;
 mod fuses;
 mod host;
 mod image;
+mod package;
+mod unused;
+
+pub use package::verify_package;
 
 use crate::artefact::Artefact;
-use crate::check::{Judge, active};
-use crate::{Check, Error, files, hex};
+use crate::check::Judge;
+use crate::{Check, Error, Trusted, files, hex};
 use boot_crypto::{Digest, Key};
 use factory_proto::Message;
 use lifecycle::ROLES;
@@ -32,6 +36,7 @@ use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, PublicKey, Root};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Largest file that is verified, in bytes.
 const LARGEST: u64 = 1 << 30;
@@ -80,9 +85,13 @@ impl Means {
 
     /// Returns the roots as fuses hold them.
     fn roots(&self) -> Vec<Root> {
-        let revoked = self.revoked.iter().map(|key| PublicKey::P256(*key).thumbprint());
-        let revoked = revoked.map(|digest| Root { digest, revoked: true });
-        std::iter::once(active(self.root_digest())).chain(revoked).collect()
+        self.trusted().roots()
+    }
+
+    /// Returns what the fuses of the device say of whom to trust.
+    pub fn trusted(&self) -> Trusted {
+        let revoked = self.revoked.iter().map(|key| PublicKey::P256(*key).thumbprint()).collect();
+        Trusted { root: self.root_digest(), revoked, floor: self.floor }
     }
 
     fn judge(&self) -> Judge<'static> {
@@ -120,17 +129,24 @@ pub fn verify_artefact(path: &Path, means: &Means, checks: &mut Vec<Check>) -> R
     let failed = |error| Error::Read { path: path.into(), error };
     let metadata = path.metadata().map_err(failed)?;
     if metadata.is_dir() {
+        if means.expected.is_some_and(|expected| expected != Artefact::Flash) {
+            return Err(Error::OptionUnused { option: "--as", what: "folder of a device" });
+        }
+        means.refuse_unused(Artefact::Flash)?;
         return device::verify_folder(path, means, checks);
     }
     let unknown = |reason: &str| Error::ReleaseFile { path: path.into(), reason: reason.into() };
     if metadata.len() > LARGEST {
         return Err(unknown("it is larger than anything that Kiln makes"));
     }
-    let untrusted = files::read(path)?;
+    // A flash has the secrets of its die in it.
+    let untrusted = Zeroizing::new(files::read(path)?);
     let artefact = means.expected.or_else(|| Artefact::of(&untrusted));
     let mut hold = Holding { checks };
     let hold = &mut hold;
-    match artefact.ok_or_else(|| unknown("it is nothing that `kiln verify` knows by itself"))? {
+    let artefact = artefact.ok_or_else(|| unknown("it is nothing that `kiln verify` knows by itself"))?;
+    means.refuse_unused(artefact)?;
+    match artefact {
         Artefact::Images(kind @ (Kind::Stage1 | Kind::Stage2)) => {
             image::verify_stage(&untrusted, kind, means, hold)
         }

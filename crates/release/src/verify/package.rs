@@ -1,0 +1,65 @@
+//! A provisioning package by itself: the folder that the factory gets.
+//!
+//! # Threats
+//! The folder names an owner root, and whoever altered it names his own. So the root comes from whoever verifies, and what the
+//! folder names has to be the same before anything else of it is looked at. What only the content key opens, and what only the
+//! release folder says, is named as not checked.
+
+use super::{Holding, Means, Verdict};
+use crate::{Check, Error, PackageRelease, Trusted, hex};
+use boot_crypto::Key;
+use serde_json::json;
+use std::path::Path;
+
+/// Verifies the folder of a package for dies of the given root. `checks` gets what holds, one after the other, up to the first
+/// thing that does not.
+///
+/// # Errors
+/// The first reason to refuse, with the device's code where it is a device that would refuse; a file that cannot be read.
+pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> Result<Verdict, Error> {
+    means.refuse_unused_for_package()?;
+    let trusted = means.trusted();
+    let mut hold = Holding { checks };
+    let package = PackageRelease::read(folder)?;
+    package.check_for(&trusted)?;
+    hold.add("owner root", format!("the package is for dies of {}", means.by_root()));
+    hold.add("package", "its files belong together, and a die of the lot boots its stage1");
+    let images = package.verify_signatures(&trusted)?;
+    let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
+    hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
+    let mut unchecked = Vec::new();
+    let opened = match &means.key {
+        Some(key) => open(&package, &trusted, key, &mut hold)?,
+        None => {
+            unchecked
+                .push("the payloads of the package, which takes its content key: --content-key FILE".into());
+            unchecked.push(
+                "whether its index and its bundle name these objects, which is in their payloads".into(),
+            );
+            0
+        }
+    };
+    unchecked.push("SBOM, provenance, and who released it: give `kiln verify` the release folder".into());
+    let facts = &package.facts;
+    let objects = images.iter().skip(1).map(|image| format!("{} {}", image.kind.name(), image.version));
+    let facts = vec![
+        ("package id", json!(hex(&facts.package_id))),
+        ("board", json!(facts.board)),
+        ("version", json!(facts.version.to_string())),
+        ("objects", objects.collect()),
+        ("objects opened", json!(opened)),
+    ];
+    Ok(Verdict { artefact: "package", facts, unchecked })
+}
+
+fn open(
+    package: &PackageRelease,
+    trusted: &Trusted,
+    key: &Key,
+    hold: &mut Holding<'_>,
+) -> Result<usize, Error> {
+    let opened = package.open_for(trusted, key)?;
+    hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
+    hold.add("index", "names these objects, and the bundle those of the system");
+    Ok(opened.len())
+}

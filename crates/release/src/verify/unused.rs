@@ -1,0 +1,48 @@
+//! Options that say nothing about what is verified.
+//!
+//! # Threats
+//! Whoever gives `--floor` or `--revoked` believes that the answer was given with it. An option that cannot count is refused, so
+//! that no answer looks stricter than it was.
+
+use super::Means;
+use crate::Error;
+use crate::artefact::Artefact;
+use factory_proto::Message;
+
+impl Means {
+    /// Refuses what is given and does not count for this artefact.
+    pub(super) fn refuse_unused(&self, artefact: Artefact) -> Result<(), Error> {
+        use Artefact::{Flash, Fuses, Images, Manifest, ReleaseManifest};
+        let die = matches!(artefact, Fuses | Flash);
+        let image = matches!(artefact, Images(_));
+        let indexed = image || matches!(artefact, Manifest | ReleaseManifest);
+        let used = [
+            ("--revoked", self.revoked.is_empty() || !die),
+            ("--floor", self.floor == 0 || indexed),
+            ("--development", !self.development || artefact != ReleaseManifest),
+            ("--key", self.key.is_none() || image),
+            ("--delegation", self.delegation.is_none() || artefact == Manifest),
+            ("--request", self.request.is_none() || artefact == Artefact::Message(Message::Ticket)),
+            ("--package", self.package.is_none() || artefact == Fuses),
+        ];
+        match used.into_iter().find(|(_, used)| !used) {
+            Some((option, _)) => Err(Error::OptionUnused { option, what: artefact.name() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is given and does not count for a package's folder: dies of a lot are production dies.
+    pub(super) fn refuse_unused_for_package(&self) -> Result<(), Error> {
+        let given = [
+            ("--development", self.development),
+            ("--as", self.expected.is_some()),
+            ("--delegation", self.delegation.is_some()),
+            ("--request", self.request.is_some()),
+            ("--package", self.package.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::OptionUnused { option, what: "package" }),
+            None => Ok(()),
+        }
+    }
+}
