@@ -132,7 +132,7 @@ pub fn expectation() -> Expectation {
     Expectation::token(TOKEN).within(WITHIN)
 }
 
-/// A turn to run an emulator: each has two busy threads, so half as many run at once as there are cores.
+/// A turn to run an emulator: as many run at once as there are cores, however many devices a test has.
 pub(crate) struct Turn;
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
@@ -140,7 +140,7 @@ static DONE: Condvar = Condvar::new();
 
 impl Turn {
     pub(crate) fn take() -> Self {
-        let limit = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+        let limit = std::thread::available_parallelism().map_or(1, usize::from);
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut running =
             DONE.wait_while(running, |running| *running >= limit).unwrap_or_else(PoisonError::into_inner);

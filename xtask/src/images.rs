@@ -148,14 +148,18 @@ impl Plain {
         for slot in [board::BOOT_SLOT_B, board::BOOT_SLOT_A] {
             let slot = device.read_flash0(slot.base - board::FLASH0.base, slot.size)?;
             let opened = release::open_boot_slot(&slot, board::BOARD, root, &secrets.boot_key());
-            stage2 = opened.context("a boot slot would be refused")?.plain;
+            stage2 = opened.context("a boot slot would be refused")?.plain.to_vec();
         }
         let mut system = Vec::new();
         for slot in [board::OS_SLOT_B, board::OS_SLOT_A] {
             let slot = device.read_disk(slot.base, slot.size)?;
             let opened = release::open_os_slot(&slot, board::BOARD, root, &secrets.os_key());
             let opened = opened.context("an OS slot would be refused")?;
-            system = opened.into_iter().skip(1).map(|image| (image.info.kind.name(), image.plain)).collect();
+            system = opened
+                .into_iter()
+                .skip(1)
+                .map(|image| (image.info.kind.name(), image.plain.to_vec()))
+                .collect();
         }
         Ok(Self { stage2, system })
     }

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 /// Shows what an artefact says about itself, as a tree.
 ///
-/// Images, bare manifests, delegations, packages, releases, SBOM, provenance, public keys, sealed content keys, what device and
-/// authority say to each other (request, ticket, certificate request, receipt, closing proof, device certificate), fuses, and the
-/// flash of a device. Nothing is verified, and no key is needed: `kiln verify` verifies. Secrets are not shown.
+/// Images, bare manifests, delegations, the list of revoked keys, packages, updates, releases, SBOM, provenance, public keys, sealed
+/// content keys, what device and authority say to each other (request, ticket, certificate request, receipt, closing proof, device
+/// certificate), fuses, and the flash of a device. Nothing is verified, and no key is needed: `kiln verify` verifies. Secrets are not
+/// shown.
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// A file or a folder

@@ -11,15 +11,22 @@ use sealed_image::host::Inspected;
 use sealed_image::{
     Bundle, Es256AndPs256, Kind, MAX_METADATA, Package, Policy, Root, Tally, UntrustedImage, VerifiedImage,
 };
+use std::fmt;
 use store::Cursor;
+use zeroize::Zeroizing;
 
-/// An image that a device would run or load.
-#[derive(Clone, Debug)]
+/// An image that a device would run or load. Its payload is wiped once it is dropped.
 pub struct OpenedImage {
     /// What it says about itself, now verified.
     pub info: ImageInfo,
     /// Its payload in the clear.
-    pub plain: Vec<u8>,
+    pub plain: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for OpenedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedImage").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 /// Whom the fuses of a device trust, and from which rollback index on: what a release or a package is judged by, and never
@@ -101,14 +108,18 @@ pub fn open_boot_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Resu
 /// # Errors
 /// Why the device would refuse it.
 pub fn open_os_slot(slot: &[u8], board: &str, root: Digest, key: &Key) -> Result<Vec<OpenedImage>, Error> {
-    let judge = Judge::lenient(board, root);
+    open_system(slot, &Judge::lenient(board, root), key)
+}
+
+/// Verifies and decrypts an OS slot: the bundle first, then every object that it names.
+pub(crate) fn open_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<Vec<OpenedImage>, Error> {
     let mut images = Images::of(slot, Kind::Bundle);
-    let bundle = images.open(Kind::Bundle, &judge, key)?;
+    let bundle = images.open(Kind::Bundle, judge, key)?;
     let named = Bundle::parse(&bundle.plain).map_err(|error| Error::Image { offset: 0, error })?;
     let mut objects = Vec::new();
     for object in named.objects() {
         let kind = object.kind;
-        let opened = images.open(kind, &judge, key)?;
+        let opened = images.open(kind, judge, key)?;
         if opened.info.digest != *object.manifest_digest {
             return Err(Error::NotInBundle { offset: opened.info.offset, kind });
         }
@@ -247,17 +258,19 @@ fn decrypt(
     image: &VerifiedImage<'_>,
     payload: Region,
     key: &Key,
-) -> Result<Vec<u8>, sealed_image::Error> {
+) -> Result<Zeroizing<Vec<u8>>, sealed_image::Error> {
     let opener = image.unwrap_key(key)?;
-    let mut plain = Vec::new();
+    // All of it at once: a vector that grows leaves what it held behind.
+    let length = opener.chunks().map(|chunk| chunk.plain_len as usize).sum();
+    let mut plain = Zeroizing::new(Vec::with_capacity(length));
     let mut tally = Tally::default();
     for chunk in opener.chunks() {
-        let mut stored = vec![0; chunk.stored_len as usize];
+        let mut stored = Zeroizing::new(vec![0; chunk.stored_len as usize]);
         let length = sealed_image::Error::ChunkLength { index: chunk.index, found: 0 };
         slot.read(payload.base + chunk.stored_offset, &mut stored).map_err(|_| length)?;
-        let mut opened = vec![0; chunk.plain_len as usize];
+        let mut opened = Zeroizing::new(vec![0; chunk.plain_len as usize]);
         tally.add(&opener.open_chunk_into(chunk.index, &mut stored, &mut opened)?);
-        plain.extend(opened);
+        plain.extend_from_slice(&opened);
     }
     let _complete = opener.finish(&tally)?;
     Ok(plain)

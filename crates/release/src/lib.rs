@@ -84,6 +84,6 @@ pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
-pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
+pub use update::{UPDATE_FILE, UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
 pub use verify::{Means, Verdict, verify_artefact, verify_package};

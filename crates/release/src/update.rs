@@ -16,6 +16,7 @@
 mod facts;
 mod key;
 
+pub(crate) use facts::FACTS_FILE;
 pub use facts::UpdateFacts;
 pub use key::{UpdateKey, UpdateKeyFault};
 
@@ -30,6 +31,9 @@ use sealed_image::{
     Admission, Bundle, Es256AndPs256, Header, Installed, Kind, PackageObject, Role, RoleIndices,
     UntrustedImage, Update, UpdateError, VerifiedImage, Version, plain_digest,
 };
+
+/// The file of the image, in the folder of an update.
+pub const UPDATE_FILE: &str = "update.img";
 
 /// What an update is made of: images that are signed already, as a package holds them.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +214,7 @@ impl<'a> Device<'a> {
                 })?;
             let OpenedImage { plain, .. } = opened;
             match info.kind {
-                Kind::Update if plain != said => {
+                Kind::Update if plain.as_slice() != said => {
                     return Err(Error::ReleaseMixed {
                         what: "the index of the update is not what was signed",
                     });

@@ -36,7 +36,7 @@ fn parts(compression: Compression) -> OsParts {
 fn open_os(owner: &Owner, slot: &[u8], chip_id: [u8; 16]) -> Result<Vec<Vec<u8>>, Error> {
     let key = test_keys::die(chip_id)?.os_key();
     let opened = open_os_slot(slot, qemu_virt::BOARD, owner.root_digest(), &key)?;
-    Ok(opened.into_iter().map(|image| image.plain).collect())
+    Ok(opened.into_iter().map(|image| image.plain.to_vec()).collect())
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_boot_slot_opens_on_its_own_die_only() {
     let open = |key: &Key| open_boot_slot(&slot, qemu_virt::BOARD, owner.root_digest(), key);
 
     let opened = open(&die.boot_key()).unwrap();
-    assert_eq!(opened.plain, stage().bytes);
+    assert_eq!(*opened.plain, stage().bytes);
     let code = |key: &Key| open(key).unwrap_err().code();
     assert_eq!(code(&test_keys::die([8; 16]).unwrap().boot_key()), Some(FailCode::KeyUnwrap));
     assert_eq!(code(&die.os_key()), Some(FailCode::KeyUnwrap));

@@ -62,7 +62,7 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
     for slot in [BOOT_SLOT_A, BOOT_STAGING] {
         let stage = open_boot_slot(device.flash_region(slot), BOARD, root, &keys.boot).unwrap();
         assert_eq!(
-            (&stage.plain, stage.info.digest),
+            (&*stage.plain, stage.info.digest),
             (plain("stage2"), lot.release.facts.stage2_measurement)
         );
     }
@@ -71,7 +71,7 @@ pub(crate) fn closed(device: &Device, lot: &Lot, install: [u8; 32]) {
     for slot in [OS_SLOT_A, OS_SLOT_B] {
         let objects = open_os_slot(device.disk_region(slot), BOARD, root, &keys.os).unwrap();
         let plains: Vec<&Vec<u8>> =
-            objects.iter().skip(1).map(|object: &OpenedImage| &object.plain).collect();
+            objects.iter().skip(1).map(|object: &OpenedImage| &*object.plain).collect();
         assert_eq!(plains, ["kernel", "device tree", "initramfs"].map(plain));
     }
     let slot = device.flash_region(SECRETS);

@@ -12,8 +12,6 @@ use crate::register::Register;
 const SLACK: u64 = 5_000;
 /// How often a run says how far it has come.
 const TELLING: Duration = Duration::from_secs(60);
-/// How many violations of one part of a scene are told at once.
-const TOLD: usize = 20;
 
 impl Scene<'_> {
     pub(super) fn inject_all(&self, reference: &Reference, points: &[Point], share: Share) -> Tally {
@@ -43,7 +41,14 @@ impl Scene<'_> {
             machine.run_to(pc);
             let before = machine.save();
             for fault in faults {
+                let known = tally.violations.len();
                 self.inject(&mut machine, reference, &before, *point, fault, &mut tally);
+                // At once: a run that is cut short has told what it found. The first ones will do.
+                if let Some(found) = tally.violations.get(known)
+                    && known < share.told
+                {
+                    eprintln!("VIOLATION {found}");
+                }
             }
             machine.restore(&block);
         }
@@ -127,10 +132,6 @@ impl Scene<'_> {
                     machine.devices().console.get(..400).unwrap_or(&machine.devices().console)
                 ),
             );
-            // At once: a run that is cut short has told what it found. The first ones will do.
-            if tally.violations.len() < TOLD {
-                eprintln!("VIOLATION {found}");
-            }
             tally.violations.push(found);
         }
     }

@@ -99,6 +99,8 @@ pub struct Share {
     pub loops: u64,
     /// How many places outside the loops each half of a scene leaves out: those that a run which was cut short has been at.
     pub from: usize,
+    /// How many violations of each half of a scene are told at once.
+    pub told: usize,
     /// Where the random choice starts.
     pub seed: u64,
 }

@@ -12,6 +12,9 @@ const ONLY: &str = "KILN_FAULT_SCENES";
 /// The environment variable with the number of places that each half of such a scene leaves out.
 const FROM: &str = "KILN_FAULT_FROM";
 
+/// How many violations of each half of a scene are told at once.
+pub(crate) const TOLD: usize = 20;
+
 /// Returns how many places each half of a scene leaves out.
 pub(crate) fn from() -> usize {
     let from = env::var(FROM).ok().filter(|_| env::var_os(ONLY).is_some());

@@ -314,6 +314,7 @@ fn no_single_fault_boots_a_bad_image() {
         looped_scenes: scaled(4, usize::MAX),
         loops: 64,
         from: scenes::from(),
+        told: scenes::TOLD,
         seed: 1,
     };
     let mut bad = all();

@@ -218,6 +218,7 @@ fn no_single_fault_boots_a_bad_system() {
         looped_scenes: scaled(0, 3),
         loops: 64,
         from: scenes::from(),
+        told: scenes::TOLD,
         seed: 2,
     };
     let all = bad_slots::all().into_iter().chain(bad_slots::beside_good());

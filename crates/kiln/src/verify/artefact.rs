@@ -3,7 +3,8 @@
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, Error, Means, Verdict, hex, read_root_key, read_secret, verify_artefact, verify_package,
+    Check, Error, Means, UPDATE_FILE, Verdict, hex, read_root_key, read_secret, verify_artefact,
+    verify_package,
 };
 use sealed_image::PublicKey;
 use serde_json::json;
@@ -42,12 +43,13 @@ impl Verify {
         Ok(())
     }
 
+    /// Verifies the folder of an update.
+    pub(super) fn update(&self) -> Result<(), Failure> {
+        self.judge(|folder, means, checks| verify_artefact(&folder.join(UPDATE_FILE), means, checks))
+    }
+
     fn means(&self) -> Result<Means, Failure> {
         let root = self.root.as_deref().ok_or_else(root_missing)?;
-        if self.update_key.is_some() {
-            let error = Error::OptionUnused { option: "--update-key", what: "thing that is no release" };
-            return Err(error.into());
-        }
         let revoked = self.revoked.iter().map(|path| read_root_key(path)).collect::<Result<_, _>>()?;
         Ok(Means {
             revoked,
@@ -55,6 +57,7 @@ impl Verify {
             development: self.development,
             expected: self.expected,
             key: self.key.as_deref().map(read_secret).transpose()?,
+            update_key: self.update_key()?,
             delegation: self.delegation.clone(),
             request: self.request.clone(),
             package: self.package.clone(),

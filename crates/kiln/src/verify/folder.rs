@@ -3,8 +3,8 @@
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, ContentKey, Error, OpeningKeys, ReleaseProfile, Revocations, Trusted, UpdateKey, hex, read_root,
-    read_root_key, verify_release,
+    Check, ContentKey, Error, OpeningKeys, Revocations, Trusted, hex, read_root, read_root_key,
+    verify_release,
 };
 use serde_json::json;
 
@@ -18,9 +18,7 @@ impl Verify {
         let revoked = self.revoked.iter().map(|path| read_root(path)).collect::<Result<_, _>>()?;
         let trusted = Trusted { root, revoked, floor: self.floor };
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
-        let update_key = self.update_key.as_deref();
-        let update_key =
-            update_key.map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()?;
+        let update_key = self.update_key()?;
         let mut checks = Vec::new();
         let keys = OpeningKeys { content_key: content_key.as_ref(), update_key: update_key.as_ref() };
         let verified = verify_release(&self.path, &trusted, &keys, &mut checks);

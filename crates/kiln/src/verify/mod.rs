@@ -5,13 +5,13 @@ mod folder;
 
 use crate::Failure;
 use clap::Args;
-use release::{Artefact, Check, is_release_folder};
+use release::{Artefact, Check, Error, ReleaseProfile, UPDATE_FILE, UpdateKey, is_release_folder};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// Verifies any artefact offline, as a device would: with the device's code, and its refusal codes.
 ///
-/// A release folder, a package, an image or several, a bare manifest, a delegation, an answer of the authority (ticket, receipt,
+/// A release folder, a package, an update, an image or several, a bare manifest, a delegation, an answer of the authority (ticket, receipt,
 /// device certificate), fuses, flash0, or the folder of a device. Each check is listed, and what could not be checked. Without
 /// the key that opens it nothing is decrypted.
 #[derive(Args, Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Verify {
     /// The file with the key that opens it: a package's content key, or the provisioning key for stage1
     #[arg(long, value_name = "FILE", visible_alias = "content-key")]
     key: Option<PathBuf>,
-    /// The file with the product's update key, which opens the update image of a release
+    /// The file with the product's update key, which opens an update
     #[arg(long, value_name = "FILE")]
     update_key: Option<PathBuf>,
     /// The delegations that a bare manifest lacks: an image, or several, of the same signers
@@ -76,10 +76,15 @@ impl Verify {
         }
         match &self.path {
             path if is_release_folder(path) => self.release(),
+            path if path.join(UPDATE_FILE).is_file() => self.update(),
             // A device's folder has a flash0.img, or a disk; whatever else is a folder is to be a package.
             path if path.is_dir() && !is_device(path) => self.package(),
             _ => self.artefact(),
         }
+    }
+
+    fn update_key(&self) -> Result<Option<UpdateKey>, Error> {
+        self.update_key.as_deref().map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()
     }
 
     /// Tells a person what holds.

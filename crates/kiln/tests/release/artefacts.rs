@@ -1,7 +1,7 @@
 //! `kiln inspect` and `kiln verify` with each artefact by itself: what they show, name and refuse.
 
 use crate::{RELEASE, desk};
-use boot_crypto::host::{Es256Key, es256_public_pem, random};
+use boot_crypto::host::{Es256Key, Ps256Key, es256_public_pem, random};
 use boot_crypto::{EcKey, Key, sha256};
 use factory_proto::authority::Authority;
 use factory_proto::device::{Device, Session, VerifiedTicket};
@@ -9,7 +9,7 @@ use factory_proto::{ClosingProof, Message, Ticket, content_type};
 use lifecycle::{Die, FuseFacts, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt::{BOARD, FLASH0, OTP};
 use sealed_image::host::{Signer, certify, delegation, encode_grant, sign_message};
-use sealed_image::{Grant, KindSet, MAX_BOARDS, Role, Version};
+use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, PublicKey, Role, Version};
 use serde_json::Value;
 use std::fs;
 
@@ -245,6 +245,7 @@ fn a_package_is_judged_by_the_root_that_is_given_and_never_by_its_own() {
 #[test]
 fn what_is_known_of_the_device_counts_for_folders_too_or_is_refused() {
     let desk = desk();
+    desk.good("update-key update.key --product demo");
     desk.good(RELEASE);
     desk.good("fabricate --stage0 stage0.bin --vendor vendor device");
     desk.good("preprovision --package r1/package device --yes");
@@ -266,11 +267,11 @@ fn what_is_known_of_the_device_counts_for_folders_too_or_is_refused() {
         ),
         (
             "r1/package",
-            "--development,--as kernel,--delegation r1/release.cose,--request r1/release.cose,--package r1/package,--update-key content.key",
+            "--development,--as kernel,--delegation r1/release.cose,--request r1/release.cose,--package r1/package,--update-key update.key",
         ),
         (
             "device",
-            "--revoked keys/owner-root.pub.pem,--floor 1,--as kernel,--key content.key,--request bank,--package r1/package,--update-key content.key",
+            "--revoked keys/owner-root.pub.pem,--floor 1,--as kernel,--key content.key,--request bank,--package r1/package,--update-key update.key",
         ),
         (
             "bank",
@@ -315,7 +316,7 @@ fn authority() -> (Es256Key, Es256Key, Vec<u8>) {
     boards[0] = BOARD;
     let grant = Grant {
         role: Role::Authority,
-        key: sealed_image::PublicKey::P256(signing.public()),
+        key: PublicKey::P256(signing.public()),
         kinds: KindSet::default(),
         boards,
         min_version: Version::MIN,
@@ -323,6 +324,73 @@ fn authority() -> (Es256Key, Es256Key, Vec<u8>) {
     };
     let certificate = certify(&root, &encode_grant(&grant)).unwrap();
     (root, signing, certificate)
+}
+
+/// What a root signed without thinking: a device refuses everything that such a key signs.
+#[test]
+fn a_delegation_that_no_device_can_use_is_refused() {
+    let desk = desk();
+    let (root, key) = (Es256Key::generate(), Es256Key::generate());
+    let rsa = Ps256Key::generate(3072).unwrap();
+    desk.put("root.pem", es256_public_pem(&root.public()).unwrap().as_bytes());
+    let mut boards = [""; MAX_BOARDS];
+    boards[0] = BOARD;
+    let good = Grant {
+        role: Role::Boot,
+        key: PublicKey::P256(key.public()),
+        kinds: KindSet::new(&[Kind::Stage2]),
+        boards,
+        min_version: Version::MIN,
+        max_version: Version::MAX,
+    };
+    let high = Version::new(2, 0, 0);
+    for (grant, words) in [
+        (good, None),
+        (Grant { key: rsa.public_key(), ..good }, Some("devices take ES256 only from the key boot")),
+        (Grant { kinds: KindSet::new(&[Kind::Kernel]), ..good }, Some("the role boot does not sign kernel")),
+        (Grant { kinds: KindSet::default(), ..good }, Some("may sign nothing")),
+        (Grant { role: Role::Os, ..good }, Some("the role os does not sign stage2")),
+        (
+            Grant { min_version: high, max_version: Version::new(1, 9, 9), ..good },
+            Some("the lowest version, 2.0.0, is higher than the highest, 1.9.9"),
+        ),
+        (
+            Grant { role: Role::Authority, kinds: KindSet::default(), min_version: high, ..good },
+            Some("messages, which have no version"),
+        ),
+    ] {
+        desk.put("one.delegation", &certify(&root, &encode_grant(&grant)).unwrap());
+        let line = "verify one.delegation --root root.pem";
+        match words {
+            None => assert!(checks(&desk.good_json(line)).contains(&"use")),
+            Some(words) => {
+                let said = desk.bad(line);
+                assert!(said.contains(words) && said.contains("\n  cure  "), "{words}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let read = |name: &str| fs::read(desk.path(&format!("r1/package/{name}"))).unwrap();
+    let mut longer = read("package.img");
+    longer.resize(longer.len().next_multiple_of(4096), 0);
+    let end = longer.len();
+    longer.extend(read("stage1.img"));
+    desk.put("longer.img", &longer);
+    let verdict = desk.good_json(&format!("verify longer.img {ROOT} --key content.key"));
+    let not_checked = verdict["not_checked"].as_array().unwrap();
+    assert_eq!(
+        not_checked,
+        &[format!("what lies behind, from byte {end:#x} on, which no device reads: stage1").as_str()]
+    );
+    let kinds = verdict["images"].as_array().unwrap();
+    assert!(kinds.len() > 3 && !kinds.contains(&"stage1".into()), "{kinds:?}");
+    let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT} --key content.key"));
+    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 0);
 }
 
 #[test]
@@ -390,7 +458,7 @@ fn answers_of_the_authority_and_its_delegation_are_shown_and_verified() {
         let verdict = desk.good_json(&format!("verify {file} --root root.pem"));
         assert_eq!(
             (&verdict["role"], checks(&verdict)),
-            (&"authority".into(), sorted(["signature", "board"]).to_vec())
+            (&"authority".into(), sorted(["signature", "board", "use"]).to_vec())
         );
         assert!(desk.bad(&format!("verify {file} --root keys/owner-root.pub.pem")).contains("K0"));
     }

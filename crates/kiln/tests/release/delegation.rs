@@ -5,6 +5,7 @@ use crate::product::CONFIG;
 use crate::{assert_nothing_left, product, token};
 use boot_crypto::host::es256_public_pem;
 use release::test_keys;
+use serde_json::Value;
 use std::fs;
 
 const RELEASE: &str = "release --content-key content.key --out r1";
@@ -162,6 +163,8 @@ fn a_revoked_key_releases_nothing_and_another_takes_its_place() {
     );
     let revoked = desk.good_json("keys revoke offline --key keys/owner-os.pub.pem --yes");
     assert_eq!((&revoked["number"], &revoked["revoked_keys"]), (&1.into(), &1.into()));
+    let list: Value = serde_json::from_str(&desk.good("inspect offline/owner-revoked --json")).unwrap();
+    assert_eq!((&list["number"], list["keys"].as_array().unwrap().len()), (&1.into(), 1));
     // Who releases is told, and so is who verifies: the release of before is not what it was.
     desk.good(RELEASE);
     desk.good(VERIFY);

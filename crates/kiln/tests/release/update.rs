@@ -94,6 +94,68 @@ fn a_release_brings_an_update_that_is_verified_by_name_with_and_without_its_key(
 }
 
 #[test]
+fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
+    const ROOT: &str = "--root keys/owner-root.pub.pem";
+    let desk = desk();
+    desk.good(RELEASE);
+    let names = |verdict: &Value| verdict["checks"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for path in ["r1/update", "r1/update/update.img"] {
+        let verdict = desk.good_json(&format!("verify {path} {ROOT}"));
+        assert_eq!(names(&verdict), ["admission", "index", "signatures"]);
+        assert_eq!((&verdict["artefact"], &verdict["minimum_version"]), (&"update".into(), &"1.1.0".into()));
+        assert_eq!(verdict["rollback_indices"], serde_json::json!({ "boot": 2, "os": 2 }));
+        assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
+        let verdict = desk.good_json(&format!("verify {path} {ROOT} --update-key update.key"));
+        assert_eq!(names(&verdict), ["admission", "bundle", "index", "payloads", "signatures"]);
+        assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
+        let tree: Value = serde_json::from_str(&desk.good("inspect r1/update --json")).unwrap();
+        assert_eq!(tree["facts"]["minimum version"], "1.1.0");
+        assert_eq!(tree["images"]["images"].as_array().unwrap().len(), 6);
+    }
+    let tree: Value = serde_json::from_str(&desk.good("inspect r1/update/update.json --json")).unwrap();
+    assert_eq!((&tree["artefact"], &tree["product"]), (&"facts of an update".into(), &"demo".into()));
+    let tree: Value = serde_json::from_str(&desk.good("inspect r1 --json")).unwrap();
+    assert_eq!(tree["update"]["facts"]["version"], "1.2.3");
+
+    desk.good("update-key other.key --product demo");
+    for (options, words) in [
+        ("--floor 3", "rolled-back"),
+        ("--revoked keys/owner-root.pub.pem", "root-revoked"),
+        ("--as package", "kind-wrong"),
+        ("--key content.key", "--key"),
+        ("--update-key other.key", "key-unwrap"),
+    ] {
+        let said = desk.bad(&format!("verify r1/update/update.img {ROOT} {options}"));
+        assert!(said.contains(words) && said.contains("\n  cure  "), "{options}: {said}");
+    }
+    let said = desk.bad(&format!("verify r1/package {ROOT} --update-key update.key"));
+    assert!(said.contains("--update-key"), "{said}");
+
+    // Other words beside it, and none.
+    let image = fs::read(desk.path("r1/update/update.img")).unwrap();
+    let facts = fs::read_to_string(desk.path("r1/update/update.json")).unwrap();
+    for folder in ["other", "alone"] {
+        fs::create_dir(desk.path(folder)).unwrap();
+    }
+    for (from, to) in [("\"1.1.0\"", "\"1.0.0\""), ("\"os\": 2", "\"os\": 1"), ("\"demo\"", "\"dem\"")] {
+        assert!(facts.contains(from), "{from}");
+        desk.put("other/update.img", &image);
+        desk.put("other/update.json", facts.replacen(from, to, 1).as_bytes());
+        let said = desk.bad(&format!("verify other {ROOT}"));
+        assert!(said.contains("update.json says something else than the signed index"), "{from}: {said}");
+    }
+    desk.put("alone/update.img", &image);
+    let verdict = desk.good_json(&format!("verify alone/update.img {ROOT}"));
+    assert_eq!(names(&verdict), ["signatures"]);
+    assert!(
+        verdict["not_checked"][0].as_str().unwrap().contains("that takes update.json beside it"),
+        "{verdict}"
+    );
+    let said = desk.bad(&format!("verify alone/update.img {ROOT} --update-key update.key"));
+    assert!(said.contains("update.json") && said.contains("\n  cure  "), "{said}");
+}
+
+#[test]
 fn the_update_key_is_nowhere_in_a_release_but_sealed_in_its_package() {
     let desk = desk();
     desk.good(RELEASE);

@@ -71,6 +71,8 @@ const ROOT_KEY: &str = "keys/owner-root.pub.pem";
 const ROLE_KEY: &str = "keys/provision.pub.pem";
 /// The content key, sealed to the authority.
 pub(crate) const SEALED_KEY: &str = "content-key.sealed";
+/// The folder of the update.
+pub(crate) const UPDATE: &str = "update";
 /// The update image.
 const UPDATE_IMAGE: &str = "update/update.img";
 /// What is known of the update image without a key.

@@ -37,9 +37,8 @@ pub(super) fn of(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<UpdateRelea
             (image.ok_or_else(|| missing(UPDATE_IMAGE))?, facts.ok_or_else(|| missing(UPDATE_FACTS))?)
         }
     };
-    let unreadable = |reason: String| Error::ReleaseFile { path: UPDATE_FACTS.into(), reason };
-    let text = std::str::from_utf8(facts).map_err(|_| unreadable("it is no text in UTF-8".into()))?;
-    Ok(Some(UpdateRelease { facts: UpdateFacts::from_json(text).map_err(unreadable)?, image: image.clone() }))
+    let facts = UpdateFacts::of_file(UPDATE_FACTS.as_ref(), facts)?;
+    Ok(Some(UpdateRelease { facts, image: image.clone() }))
 }
 
 /// Checks that an update is that of this release, and brings what its package does; `package` are the images of that. Says

@@ -37,14 +37,23 @@ impl Limits {
         }
     }
 
+    /// The limits that a root signed.
+    fn of(grant: &Grant<'_>) -> Self {
+        let Grant { kinds, min_version, max_version, .. } = *grant;
+        Self { kinds, boards: grant.boards().map(String::from).collect(), min_version, max_version }
+    }
+
     /// Tells whether every version is within the limits.
     pub fn every_version(&self) -> bool {
         (self.min_version, self.max_version) == (Version::MIN, Version::MAX)
     }
 
     /// Checks the limits of a role: those that no device could ever use are refused.
-    fn check(&self, role: Role) -> Result<(), String> {
+    fn check(&self, role: Role, key: &PublicKey<'_>) -> Result<(), String> {
         let name = role.name();
+        if KeyName::Role(role).es256_only() && !matches!(key, PublicKey::P256(_)) {
+            return Err(es256_only(name));
+        }
         if let Some(kind) = self.kinds.iter().find(|kind| kind.role() != Some(role)) {
             return Err(format!("the role {name} does not sign {}", kind.name()));
         }
@@ -187,10 +196,7 @@ impl Delegation {
             path: format!("the delegation of {}", role.name()).into(),
             fault: DelegationFault::Limits(reason),
         };
-        limits.check(role).map_err(refused)?;
-        if KeyName::Role(role).es256_only() && !matches!(key, PublicKey::P256(_)) {
-            return Err(refused(es256_only(role.name())));
-        }
+        limits.check(role, key).map_err(refused)?;
         if key.thumbprint() == root.public_key().thumbprint() {
             return Err(refused(
                 "the root delegates, and acts in no role itself: this is its own key".into(),
@@ -208,10 +214,7 @@ impl Delegation {
         // Published test keys are refused where an owner is put together, whatever delegates to them.
         let grant =
             verify_certificate(&certificate, root, &roots, false).map_err(DelegationFault::Untrusted)?;
-        let Grant { role, kinds, min_version, max_version, .. } = grant;
-        let boards = grant.boards().map(String::from).collect();
-        let (key, limits) = (grant.key.thumbprint(), Limits { kinds, boards, min_version, max_version });
-        Ok(Self { role, key, limits, certificate })
+        Ok(Self { role: grant.role, key: grant.key.thumbprint(), limits: Limits::of(&grant), certificate })
     }
 
     /// Reads the delegation of a role from the owner's folder.
@@ -277,6 +280,11 @@ pub(crate) fn certificate(
     boards.iter_mut().zip(&limits.boards).for_each(|(to, from)| *to = from);
     let Limits { kinds, min_version, max_version, .. } = *limits;
     Ok(certify(root, &encode_grant(&Grant { role, key: *key, kinds, boards, min_version, max_version }))?)
+}
+
+/// Refuses a delegation that no device can use: devices would refuse whatever its key signs.
+pub(crate) fn check_use(grant: &Grant<'_>) -> Result<(), DelegationFault> {
+    Limits::of(grant).check(grant.role, &grant.key).map_err(DelegationFault::Limits)
 }
 
 /// Says why a key cannot be RSA.

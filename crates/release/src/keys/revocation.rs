@@ -59,6 +59,12 @@ impl Revocations {
         if files::is_there(path) { Self::read(path, root) } else { Ok(Self::default()) }
     }
 
+    /// Reads what a list says of itself, whoever signed it; `None` if it is none.
+    pub(crate) fn claimed(untrusted: &[u8]) -> Option<Self> {
+        let signed: UntrustedSign1<'_> = cbor::parse_exact(untrusted).ok()?;
+        signed.is_message(CONTENT_TYPE).then(|| cbor::parse_exact(signed.payload).ok())?
+    }
+
     fn parse(untrusted: &[u8], root: &[u8; 64]) -> Result<Self, &'static str> {
         let signed: UntrustedSign1<'_> =
             cbor::parse_exact(untrusted).map_err(|_| "it is no list of revoked keys")?;

@@ -51,7 +51,7 @@ fn fuses(otp: &OtpImage) -> Value {
         "provisioning key burned": fuses.provisioning_key().is_some(),
         "device seed burned": fuses.device_seed().is_some(),
         "closing measurement": fuses.closing_measurement().map(|digest| hex(digest)),
-        "floors": floors(|role| fuses.floor(role).unwrap_or_default()),
+        "floors": floors(|role| fuses.floor(role.number()).unwrap_or_default()),
         "owner generation": fuses.owner_generation(),
         "locked rows": locked,
     })

@@ -15,7 +15,11 @@ use crate::artefact::Artefact;
 use crate::folder::{
     self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, is_release_folder,
 };
-use crate::{AuthorityKey, DeviceFiles, Error, PackageFacts, SealedContentKey, files, hex};
+use crate::update::FACTS_FILE;
+use crate::{
+    AuthorityKey, DeviceFiles, Error, PackageFacts, Revocations, SealedContentKey, UPDATE_FILE, UpdateFacts,
+    files, hex,
+};
 use boot_crypto::host::es256_public_from_pem;
 use sealed_image::{PublicKey, Role};
 use serde_json::{Value, json};
@@ -24,8 +28,8 @@ use std::path::Path;
 /// Longest file that is looked at, in bytes.
 const LONGEST: u64 = 1 << 30;
 
-/// Describes a file or a folder: a release, a package, a device, and every [`Artefact`]; also an SBOM, a provenance, a public
-/// key, and a sealed content key.
+/// Describes a file or a folder: a release, a package, an update, a device, and every [`Artefact`]; also an SBOM, a provenance, a
+/// public key, a sealed content key, and a list of revoked keys.
 ///
 /// # Errors
 /// What cannot be read, or is nothing of Kiln's.
@@ -53,10 +57,20 @@ fn folder_of(path: &Path) -> Result<Value, Error> {
             "sbom": said(path, SBOM),
             "provenance": said(path, PROVENANCE),
         });
+        if path.join(folder::UPDATE).exists() {
+            tree["update"] = said(path, folder::UPDATE);
+        }
         if path.join(SEALED_KEY).exists() {
             tree["content key"] = said(path, SEALED_KEY);
         }
         return Ok(tree);
+    }
+    if path.join(UPDATE_FILE).exists() {
+        return Ok(json!({
+            "artefact": "update",
+            "facts": said(path, FACTS_FILE),
+            "images": said(path, UPDATE_FILE),
+        }));
     }
     if path.join("release.json").exists() {
         let names = ["release.json", "stage1.img", "package.img"];
@@ -95,6 +109,10 @@ fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
     if let Ok(message) = message::signed(untrusted) {
         return Ok(message);
     }
+    if let Some(list) = Revocations::claimed(untrusted) {
+        let keys: Vec<_> = list.keys().iter().map(|key| hex(key)).collect();
+        return Ok(json!({ "artefact": "list of revoked keys", "number": list.number(), "keys": keys }));
+    }
     if let Ok(sealed) = SealedContentKey::decode_exact(untrusted) {
         return Ok(sealed.inspect());
     }
@@ -109,6 +127,9 @@ fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
     }
     if let Ok(facts) = PackageFacts::from_json(text) {
         return Ok(facts_of(&facts));
+    }
+    if let Ok(facts) = UpdateFacts::from_json(text) {
+        return Ok(facts_of_update(&facts));
     }
     let found = inspect_bill(text).or_else(|| inspect_envelope(text));
     found.ok_or_else(|| unknown(path, "it is nothing that Kiln makes"))
@@ -126,14 +147,27 @@ fn facts_of(facts: &PackageFacts) -> Value {
         "stage1": hex(&facts.stage1_measurement),
         "stage2": hex(&facts.stage2_measurement),
         "owner root": hex(&policy.root_digest),
-        "floors in secured": floors(|role| u32::from(policy.secured_floors[usize::from(role) - 1])),
-        "floors in production": floors(|role| u32::from(policy.production_floors[usize::from(role) - 1])),
+        "floors in secured": floors(|role| u32::from(policy.secured_floors[usize::from(role.number()) - 1])),
+        "floors in production": floors(|role| u32::from(policy.production_floors[usize::from(role.number()) - 1])),
+    })
+}
+
+fn facts_of_update(facts: &UpdateFacts) -> Value {
+    json!({
+        "artefact": "facts of an update",
+        "product": facts.product,
+        "board": facts.board,
+        "version": facts.version.to_string(),
+        "minimum version": facts.minimum_version.to_string(),
+        "rollback indices": floors(|role| facts.indices.of(role).unwrap_or_default()),
+        "update id": hex(&facts.update_id),
+        "update sha256": hex(&facts.update_digest),
     })
 }
 
 /// Lists the rollback floors that are above zero.
-fn floors(of: impl Fn(u8) -> u32) -> Value {
-    let floors = Role::ALL.iter().map(|role| (role.name().to_owned(), of(role.number())));
+fn floors(of: impl Fn(Role) -> u32) -> Value {
+    let floors = Role::ALL.into_iter().map(|role| (role.name().to_owned(), of(role)));
     floors
         .filter(|(_, floor)| *floor > 0)
         .map(|(role, floor)| (role, json!(floor)))

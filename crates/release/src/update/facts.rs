@@ -1,11 +1,14 @@
 //! What is known of an update without a key: `update.json`.
 
-use crate::{hex, unhex};
+use crate::{Error, files, hex, unhex};
 use boot_crypto::Digest;
 use sealed_image::{Role, RoleIndices, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
+/// The file, which lies beside the image.
+pub(crate) const FACTS_FILE: &str = "update.json";
 /// The form of `update.json` that this release writes and reads.
 const FORMAT: u32 = 1;
 
@@ -56,6 +59,21 @@ impl UpdateFacts {
             update_sha256: hex(&self.update_digest),
         };
         serde_json::to_string_pretty(&file).expect("text and numbers have a JSON form") + "\n"
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::ReleaseFile`]; a file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::of_file(path, &files::read(path)?)
+    }
+
+    /// Reads what the file at `path` holds.
+    pub(crate) fn of_file(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let unreadable = |reason: String| Error::ReleaseFile { path: path.into(), reason };
+        let text = std::str::from_utf8(bytes).map_err(|_| unreadable("it is no text in UTF-8".into()))?;
+        Self::from_json(text).map_err(unreadable)
     }
 
     /// Reads facts from JSON.

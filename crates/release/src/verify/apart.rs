@@ -3,6 +3,7 @@
 use super::{Holding, Means, Verdict};
 use crate::artefact::DelegationFile;
 use crate::folder::verify_manifest as verify_release;
+use crate::keys::check_use;
 use crate::look::grant;
 use crate::{Error, files, hex, inspect_slot};
 use fail_code::FailCode;
@@ -86,6 +87,8 @@ pub(super) fn verify_delegation(
         return Err(refused(sealed_image::Error::BoardNotDelegated));
     }
     hold.add("board", format!("{BOARD} is among its boards"));
+    check_use(&found).map_err(|fault| Error::Delegation { path: path.into(), fault })?;
+    hold.add("use", "a device takes something that such a key signs");
     let facts = grant(&found);
     let facts = ["role", "key", "algorithm", "kinds", "boards", "from version", "to version"]
         .map(|name| (name, facts[name].clone()));

@@ -4,7 +4,7 @@ use super::host::{Core, Host, Now, Uncached};
 use super::{Holding, Means, Verdict};
 use crate::check::{self, OpenedImage};
 use crate::slot::Placed;
-use crate::{Error, ImageInfo, hex};
+use crate::{Error, ImageInfo, hex, inspect_slot};
 use boot_crypto::Key;
 use boot_crypto::host::random;
 use boot_info::record::BootRecord;
@@ -121,19 +121,25 @@ pub(super) fn verify_images(
             let opened = check::open_package(untrusted, &judge, key)?;
             hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
             hold.add("package", "its index names these objects, and the bundle those of the system");
-            infos(opened)
+            let (images, beyond) = as_read(untrusted, opened);
+            unchecked.extend(beyond);
+            images
         }
         (Some(key), Kind::Bundle) => {
             load_system(untrusted, means, key)?;
             hold.add("payloads", "stage2's loader opened all, every byte is what was signed");
             hold.add("bundle", "names these objects, which have room in memory beside each other");
             unchecked.push("what stage2 changes in the device tree: that takes a whole device".into());
-            named(untrusted)?
+            let (images, beyond) = as_read(untrusted, check::open_system(untrusted, &judge, key)?);
+            unchecked.extend(beyond);
+            images
         }
         (Some(key), _) => {
             let opened = check::open_first(untrusted, first, &judge, key)?;
             hold.add("payload", "opened, every byte is what was signed");
-            vec![opened.info]
+            let (images, beyond) = as_read(untrusted, vec![opened]);
+            unchecked.extend(beyond);
+            images
         }
     };
     let list: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
@@ -155,23 +161,19 @@ pub(super) fn verify_images(
     Ok(Verdict { artefact, facts, unchecked })
 }
 
-fn infos(opened: Vec<OpenedImage>) -> Vec<ImageInfo> {
-    opened
-        .into_iter()
-        .map(|image| {
-            let _wiped = Zeroizing::new(image.plain);
-            image.info
-        })
-        .collect()
+/// Returns what devices read of a slot, and names what lies behind it.
+fn as_read(slot: &[u8], read: Vec<OpenedImage>) -> (Vec<ImageInfo>, Option<String>) {
+    let read: Vec<_> = read.into_iter().map(|image| image.info).collect();
+    (read.clone(), beyond(slot, read.len()))
 }
 
-/// Lists the images of an OS slot that was loaded: the bundle and what it names; whatever lies behind is not looked at.
-fn named(slot: &[u8]) -> Result<Vec<ImageInfo>, Error> {
-    let slot = Placed::new(slot, Kind::Bundle);
-    match crate::inspect_slot(slot.from(0)) {
-        Ok(images) => Ok(images),
-        Err(_) => Ok(vec![describe(slot.from(0))?]),
-    }
+/// Names the images that lie behind those that devices read.
+pub(super) fn beyond(slot: &[u8], read: usize) -> Option<String> {
+    // What lies there may be anything.
+    let rest = inspect_slot(slot).ok()?.split_off(read);
+    let names: Vec<_> = rest.iter().map(|image| image.kind.name()).collect();
+    let (names, first) = (names.join(", "), rest.first()?.offset);
+    Some(format!("what lies behind, from byte {first:#x} on, which no device reads: {names}"))
 }
 
 /// Has stage2's own loader load an OS slot.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | stages | `boot-select`: what stage0 boots, on a model of a die with this root and floor |
 //! | other images | `sealed-image`; a bundle that can be opened is loaded by stage2's own loader |
+//! | updates | `sealed-image`, for the oldest device that takes it |
 //! | bare manifests, delegations | `sealed-image` |
 //! | tickets, receipts, device certificates | `factory-proto`: what a device takes from the authority |
 //! | fuses | `lifecycle` and `boot-select` |
@@ -23,12 +24,13 @@ mod host;
 mod image;
 mod package;
 mod unused;
+mod update;
 
 pub use package::verify_package;
 
 use crate::artefact::Artefact;
 use crate::check::Judge;
-use crate::{Check, Error, Trusted, files, hex};
+use crate::{Check, Error, Trusted, UpdateKey, files, hex};
 use boot_crypto::{Digest, Key};
 use factory_proto::Message;
 use lifecycle::ROLES;
@@ -55,6 +57,8 @@ pub struct Means {
     pub expected: Option<Artefact>,
     /// The key that opens it.
     pub key: Option<Key>,
+    /// The product's update key, which opens an update.
+    pub update_key: Option<UpdateKey>,
     /// A file with the delegations that a bare manifest lacks: an image or a message of the same signers.
     pub delegation: Option<PathBuf>,
     /// The request that a ticket has to answer.
@@ -73,6 +77,7 @@ impl Means {
             development: false,
             expected: None,
             key: None,
+            update_key: None,
             delegation: None,
             request: None,
             package: None,
@@ -150,6 +155,7 @@ pub fn verify_artefact(path: &Path, means: &Means, checks: &mut Vec<Check>) -> R
         Artefact::Images(kind @ (Kind::Stage1 | Kind::Stage2)) => {
             image::verify_stage(&untrusted, kind, means, hold)
         }
+        Artefact::Images(Kind::Update) => update::verify_update(&untrusted, path, means, hold),
         Artefact::Images(first) => image::verify_images(&untrusted, first, means, hold),
         Artefact::Manifest => apart::verify_manifest(&untrusted, path, means, hold),
         Artefact::Delegation => apart::verify_delegation(&untrusted, path, means, hold),

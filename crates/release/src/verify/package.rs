@@ -5,6 +5,7 @@
 //! folder names has to be the same before anything else of it is looked at. What only the content key opens, and what only the
 //! release folder says, is named as not checked.
 
+use super::image::beyond;
 use super::{Holding, Means, Verdict};
 use crate::{Check, Error, PackageRelease, Trusted, hex};
 use boot_crypto::Key;
@@ -29,7 +30,12 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
     let mut unchecked = Vec::new();
     let opened = match &means.key {
-        Some(key) => open(&package, &trusted, key, &mut hold)?,
+        Some(key) => {
+            let opened = open(&package, &trusted, key, &mut hold)?;
+            unchecked.extend(beyond(&package.package, opened));
+            opened
+        }
+
         None => {
             unchecked
                 .push("the payloads of the package, which takes its content key: --content-key FILE".into());

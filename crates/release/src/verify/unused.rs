@@ -8,19 +8,21 @@ use super::Means;
 use crate::Error;
 use crate::artefact::Artefact;
 use factory_proto::Message;
+use sealed_image::Kind;
 
 impl Means {
     /// Refuses what is given and does not count for this artefact.
     pub(super) fn refuse_unused(&self, artefact: Artefact) -> Result<(), Error> {
         use Artefact::{Flash, Fuses, Images, Manifest, ReleaseManifest};
         let die = matches!(artefact, Fuses | Flash);
-        let image = matches!(artefact, Images(_));
+        let (image, update) = (matches!(artefact, Images(_)), artefact == Images(Kind::Update));
         let indexed = image || matches!(artefact, Manifest | ReleaseManifest);
         let used = [
             ("--revoked", self.revoked.is_empty() || !die),
             ("--floor", self.floor == 0 || indexed),
             ("--development", !self.development || artefact != ReleaseManifest),
-            ("--key", self.key.is_none() || image),
+            ("--key", self.key.is_none() || image && !update),
+            ("--update-key", self.update_key.is_none() || update),
             ("--delegation", self.delegation.is_none() || artefact == Manifest),
             ("--request", self.request.is_none() || artefact == Artefact::Message(Message::Ticket)),
             ("--package", self.package.is_none() || artefact == Fuses),
@@ -36,6 +38,7 @@ impl Means {
         let given = [
             ("--development", self.development),
             ("--as", self.expected.is_some()),
+            ("--update-key", self.update_key.is_some()),
             ("--delegation", self.delegation.is_some()),
             ("--request", self.request.is_some()),
             ("--package", self.package.is_some()),

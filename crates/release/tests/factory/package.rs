@@ -23,12 +23,12 @@ fn a_package_opens_with_the_devices_own_reader() {
         let kinds: Vec<Kind> = images.iter().map(|image| image.info.kind).collect();
         use Kind::{Bundle as BundleKind, DeviceTree, Initramfs, Kernel, Secret, Stage2};
         assert_eq!(kinds, [Kind::Package, Stage2, BundleKind, Kernel, DeviceTree, Initramfs, Secret]);
-        let plain = |kind| &images.iter().find(|image| image.info.kind == kind).unwrap().plain;
+        let plain = |kind| &images.iter().find(|image| image.info.kind == kind).unwrap().plain[..];
         assert_eq!(*plain(Stage2), pattern(66_000, 2));
         assert_eq!(*plain(Kernel), pattern(140_000, 3));
         assert_eq!(*plain(DeviceTree), pattern(3_000, 4));
         assert_eq!(*plain(Initramfs), pattern(5_000, 5));
-        assert_eq!(*plain(Secret), SECRET);
+        assert_eq!(plain(Secret), SECRET);
         assert_eq!(Bundle::parse(plain(BundleKind)).unwrap().cmdline, "quiet");
 
         let index = Package::parse(plain(Kind::Package)).unwrap();

@@ -73,11 +73,11 @@ fn an_update_opens_with_the_devices_own_reader() {
             let behind =
                 |kind| &update.image[images.iter().find(|one| one.kind == kind).unwrap().offset as usize..];
             let opened = open_os_slot(behind(Bundle), BOARD, root, &sealing_key).unwrap();
-            let plain = |kind| &opened.iter().find(|image| image.info.kind == kind).unwrap().plain;
+            let plain = |kind| &opened.iter().find(|image| image.info.kind == kind).unwrap().plain[..];
             assert!(*plain(Kernel) == pattern(140_000, 3) && *plain(Initramfs) == pattern(5_000, 5));
             if brings.is_some() {
                 let opened = open_boot_slot(behind(Stage2), BOARD, root, &sealing_key).unwrap();
-                assert!(opened.plain == pattern(66_000, 2));
+                assert!(*opened.plain == pattern(66_000, 2));
             }
         }
     }

@@ -8,7 +8,7 @@ use release::{Artefact, Means, test_keys};
 use sealed_image::PublicKey;
 use tests::{Maker, fresh_key, private_owner};
 
-use crate::ledger::{By, Ledger, of, verify};
+use super::ledger::{By, Ledger, of, verify};
 
 pub(crate) fn judge(ledger: &mut Ledger) {
     for lifecycle in Lifecycle::ALL {

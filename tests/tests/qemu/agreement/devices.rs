@@ -23,8 +23,8 @@ use tests::{
     Device, Firmware, Maker, OsSlot, TOKEN, VERSION, bundle_payload, cmdline, laid_out, private_owner,
 };
 
-use crate::ledger::{By, Ledger, Verdict, verify};
-use crate::stages;
+use super::ledger::{By, Ledger, Verdict, verify};
+use super::stages;
 
 const KILN: &str = env!("CARGO_BIN_EXE_kiln-under-test");
 

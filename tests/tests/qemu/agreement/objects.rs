@@ -17,8 +17,8 @@ use tempfile::NamedTempFile;
 use tests::forge::{Parts, flip};
 use tests::{Maker, VERSION, fresh_key, private_owner};
 
-use crate::ledger::{By, Ledger, of, verify};
-use crate::stages::Flash;
+use super::ledger::{By, Ledger, of, verify};
+use super::stages::Flash;
 
 pub(crate) fn judge(ledger: &mut Ledger) {
     let bench = Bench::new();

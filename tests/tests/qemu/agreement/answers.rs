@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use tests::forge::flip;
 use tests::{Maker, fresh_key};
 
-use crate::ledger::{By, Ledger, of, verify};
+use super::ledger::{By, Ledger, of, verify};
 
 const CHIP_ID: [u8; 16] = [0xC1; 16];
 const PACKAGE: [u8; 32] = [0xAC; 32];

@@ -122,7 +122,7 @@ fn a_fit_of_debians_linux_becomes_a_release_and_a_closed_device_that_boots_it() 
     let release = PackageRelease::read(&path("r1/package")).unwrap();
     let content_key = ContentKey::read(&path("r1.key")).unwrap();
     let opened = release.open(&content_key).unwrap();
-    let holds = |kind, bytes: &[u8]| opened.iter().any(|one| one.info.kind == kind && one.plain == bytes);
+    let holds = |kind, bytes: &[u8]| opened.iter().any(|one| one.info.kind == kind && *one.plain == bytes);
     assert!(holds(Kind::Kernel, &os.kernel), "the kernel was not decompressed to what it was");
     assert!(holds(Kind::DeviceTree, &os.device_tree), "another device tree");
     assert!(holds(Kind::Initramfs, os.initramfs.as_deref().unwrap()), "another initramfs");

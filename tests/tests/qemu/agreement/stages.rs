@@ -13,7 +13,7 @@ use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, Role, Version};
 use tests::forge::{Parts, find, flip, put, transplant};
 use tests::{Firmware, Maker, VERSION, delegate, fresh_key, private_owner};
 
-use crate::ledger::{By, Ledger, of, verify};
+use super::ledger::{By, Ledger, of, verify};
 
 /// An image of a stage, the die that it lies in, and what is known of that.
 pub(crate) struct Case {
