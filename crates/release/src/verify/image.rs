@@ -170,7 +170,8 @@ fn as_read(slot: &[u8], read: Vec<OpenedImage>) -> (Vec<ImageInfo>, Option<Strin
 /// Names the images that lie behind those that devices read.
 pub(super) fn beyond(slot: &[u8], read: usize) -> Option<String> {
     // What lies there may be anything.
-    let rest = inspect_slot(slot).ok()?.split_off(read);
+    let images = inspect_slot(slot).ok()?;
+    let rest = images.get(read..)?;
     let names: Vec<_> = rest.iter().map(|image| image.kind.name()).collect();
     let (names, first) = (names.join(", "), rest.first()?.offset);
     Some(format!("what lies behind, from byte {first:#x} on, which no device reads: {names}"))
