@@ -119,21 +119,19 @@ struct Found {
     survivors: Vec<String>,
 }
 
-/// Makes every change, one at a time, and returns the figure and the section of docs/verification.md.
+/// Makes every change and returns the figure and the section of docs/verification.md.
 ///
 /// # Errors
 /// If cargo-mutants cannot be had or run, or a test is red before anything was changed.
 pub(crate) fn run(python: &Path) -> Result<(Figure, String)> {
+    let commit = workspace::commit();
     let program = tools::from_crates_io("cargo-mutants", &["mutants", "--version"], VERSION)?;
     let mut found = Found::default();
     for set in SETS {
         found.add(&outcomes(&program, set, python)?)?;
     }
     let explained = explained()?;
-    let figure = found.figure(&explained);
-    let commit =
-        exec::first_line(Command::new("git").current_dir(workspace::root()).args(["rev-parse", "HEAD"]));
-    Ok((figure, found.section(&explained, commit.as_deref().unwrap_or("an unknown commit"))))
+    Ok((found.figure(&explained), found.section(&explained, &commit)))
 }
 
 /// Runs one set.
@@ -146,6 +144,8 @@ fn outcomes(program: &Path, set: &Set, python: &Path) -> Result<Outcomes> {
     command.args([
         "mutants",
         "--no-shuffle",
+        "--jobs",
+        "2",
         "--minimum-test-timeout",
         "120",
         "--colors",

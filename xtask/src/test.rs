@@ -44,8 +44,11 @@ pub struct Test {
     /// Take each protection of xtask/protections.toml away instead, in a copy, and show the test that turns red
     #[arg(long, conflicts_with_all = ["long", "args"])]
     mutants: bool,
-    /// Write the table of what the rigs ran, or of the protections, into docs/verification.md
-    #[arg(long, conflicts_with = "args")]
+    /// Make every small change to the code that decides instead, in a copy, and see whether a test turns red (2 hours)
+    #[arg(long, conflicts_with_all = ["long", "mutants", "args"])]
+    mutation: bool,
+    /// Write what the rigs ran, or what became of the protections or changes, into docs/verification.md
+    #[arg(long)]
     record: bool,
     /// Arguments for `cargo test`, in place of `--workspace`
     #[arg(last = true, value_name = "ARGS")]
@@ -58,10 +61,15 @@ impl Test {
     /// # Errors
     /// If the tools cannot be had, or the firmware does not build or keep its limits.
     pub fn run(&self) -> Result<bool> {
+        if self.record && !self.long && !self.args.is_empty() {
+            bail!(
+                "the table of the short run is of one whole run: leave out what is behind `--`, or add --long, of which parts can be recorded one by one"
+            );
+        }
         if self.mutants {
             return mutants::run(self.record);
         }
-        let start = Instant::now();
+        let (start, commit) = (Instant::now(), workspace::commit());
         tools::prepare(&[
             Tool::RustTarget,
             Tool::DeviceTreeCompiler,
@@ -75,6 +83,15 @@ impl Test {
             Tool::CMake,
             Tool::LibClang,
         ])?;
+        if self.mutation {
+            let (figure, section) = mutation::run(&python()?)?;
+            println!("\n{section}\n{}", verification::table(std::slice::from_ref(&figure)));
+            if self.record {
+                verification::record(&section, "mutation")?;
+                verification::record_long(std::slice::from_ref(&figure), &commit)?;
+            }
+            return Ok(figure.is_good());
+        }
         firmware::build()?;
         firmware::panic_control()?;
         firmware::fault_controls()?;
@@ -127,7 +144,11 @@ impl Test {
             succeeded &= missing.is_empty() && figures.iter().all(Figure::is_good);
         }
         if self.record && succeeded {
-            verification::record(&table, if self.long { "long" } else { "short" })?;
+            if self.long {
+                verification::record_long(&figures, &commit)?;
+            } else {
+                verification::record(&table, "short")?;
+            }
             if let Some(section) = survivors {
                 verification::record(&section, "mutation")?;
             }

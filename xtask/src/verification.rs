@@ -1,5 +1,6 @@
 //! The table of docs/verification.md: what the test rigs ran, as they reported it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -50,14 +51,45 @@ pub(crate) fn folder() -> Result<PathBuf> {
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut table = String::from("| rig | ran | due | result | of this |\n|---|---:|---:|---|---|\n");
     for figure in figures {
-        let Figure { rig, unit, ran, due, violations, note } = figure;
-        let result = match (figure.is_good(), violations) {
-            (true, _) => "0 violations".to_owned(),
-            (false, 0) => "**too few**".to_owned(),
-            (false, violations) => format!("**{violations} violations**"),
-        };
-        let note = note.replace('|', "/").replace('\n', " ");
-        writeln!(table, "| {rig} | {ran} {unit} | {due} | {result} | {note} |").expect("a string takes it");
+        writeln!(table, "{}", row(figure)).expect("a string takes it");
+    }
+    table
+}
+
+/// One rig's row of the table.
+fn row(figure: &Figure) -> String {
+    let Figure { rig, unit, ran, due, violations, note } = figure;
+    let result = match (figure.is_good(), violations) {
+        (true, _) => "0 violations".to_owned(),
+        (false, 0) => "**too few**".to_owned(),
+        (false, violations) => format!("**{violations} violations**"),
+    };
+    let note = note.replace('|', "/").replace('\n', " ");
+    format!("| {rig} | {ran} {unit} | {due} | {result} | {note} |")
+}
+
+/// Returns the table of long runs with these rigs' rows put in, each with the commit that it was made from, and names
+/// the rigs that are in no row. A long run takes hours, so it can be made in parts.
+fn long_table(old: &str, figures: &[Figure], commit: &str) -> String {
+    let name = |row: &str| row.split('|').nth(1).unwrap_or_default().trim().to_owned();
+    let mut rows: BTreeMap<String, String> = old
+        .lines()
+        .filter(|line| line.starts_with("| ") && name(line) != "rig")
+        .map(|line| (name(line), line.to_owned()))
+        .collect();
+    for figure in figures {
+        rows.insert(figure.rig.clone(), format!("{} {commit} |", row(figure)));
+    }
+    let missing: Vec<_> =
+        RIGS.iter().chain([&mutation::RIG]).copied().filter(|rig| !rows.contains_key(*rig)).collect();
+    let mut table =
+        String::from("| rig | ran | due | result | of this | made from |\n|---|---:|---:|---|---|---|\n");
+    for row in rows.values() {
+        writeln!(table, "{row}").expect("a string takes it");
+    }
+    if !missing.is_empty() {
+        write!(table, "\nWithout a long run until now: {}.\n", missing.join("; "))
+            .expect("a string takes it");
     }
     table
 }
@@ -72,24 +104,48 @@ pub(crate) fn missing(figures: &[Figure], long: bool) -> Vec<&'static str> {
         .collect()
 }
 
+/// Puts these rigs' rows, made from this commit, into the table of long runs in docs/verification.md.
+///
+/// # Errors
+/// If the document cannot be read or written, or has no place for it.
+pub(crate) fn record_long(figures: &[Figure], commit: &str) -> Result<()> {
+    let text = read()?;
+    let (_, old, _) = parts(&text, "long")?;
+    record(&long_table(old, figures, commit), "long")
+}
+
 /// Puts a table into docs/verification.md: that of `short` or of `long` runs, that of
 /// `protections`, or that of `mutation` testing.
 ///
 /// # Errors
 /// If the document cannot be read or written, or has no place for it.
 pub(crate) fn record(table: &str, name: &str) -> Result<()> {
-    let path = workspace::root().join("docs/verification.md");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = replaced(&text, name, table)?;
+    let text = replaced(&read()?, name, table)?;
+    let path = path();
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn path() -> PathBuf {
+    workspace::root().join("docs/verification.md")
+}
+
+fn read() -> Result<String> {
+    let path = path();
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Splits the document into what stands before, between and behind the markers of this name.
+fn parts<'a>(text: &'a str, name: &str) -> Result<(&'a str, &'a str, &'a str)> {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {name}: {edge} -->"));
+    let Some((before, rest)) = text.split_once(&begin) else { bail!("docs/verification.md lacks `{begin}`") };
+    let Some((between, after)) = rest.split_once(&end) else { bail!("docs/verification.md lacks `{end}`") };
+    Ok((before, between, after))
 }
 
 /// Replaces what stands between the markers of this name.
 pub(crate) fn replaced(text: &str, name: &str, with: &str) -> Result<String> {
-    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {name}: {edge} -->"));
-    let Some((before, rest)) = text.split_once(&begin) else { bail!("docs/verification.md lacks `{begin}`") };
-    let Some((_, after)) = rest.split_once(&end) else { bail!("docs/verification.md lacks `{end}`") };
-    Ok(format!("{before}{begin}\n\n{with}\n{end}{after}"))
+    let (before, _, after) = parts(text, name)?;
+    Ok(format!("{before}<!-- {name}: begin -->\n\n{with}\n<!-- {name}: end -->{after}"))
 }
 
 #[cfg(test)]
@@ -121,6 +177,30 @@ mod tests {
         assert_eq!(missing(&[], true).last(), Some(&mutation::RIG));
         let all: Vec<_> = RIGS.iter().map(|rig| Figure::new(rig, "", 0)).collect();
         assert!(missing(&all, false).is_empty());
+    }
+
+    #[test]
+    fn a_long_run_can_be_recorded_in_parts() {
+        let part = |rig: &str, ran| Figure::new(rig, "cuts", 3).ran(ran).note("a | b");
+        let first = long_table("", &[part("model check", 3), part("constant time", 4)], "c0ffee1");
+        let both = long_table(&first, &[part("model check", 9), part("vectors, host", 5)], "badcafe");
+        let rows: Vec<&str> = both.lines().skip(2).take_while(|line| !line.is_empty()).collect();
+        assert_eq!(
+            rows,
+            [
+                "| constant time | 4 cuts | 3 | 0 violations | a / b | c0ffee1 |",
+                "| model check | 9 cuts | 3 | 0 violations | a / b | badcafe |",
+                "| vectors, host | 5 cuts | 3 | 0 violations | a / b | badcafe |",
+            ]
+        );
+        let missing = both.lines().last().unwrap();
+        assert!(
+            missing.contains("QEMU kill campaign;") && missing.ends_with("mutation testing."),
+            "{missing}"
+        );
+        assert!(!missing.contains("model check"), "{missing}");
+        let all: Vec<_> = RIGS.iter().chain([&mutation::RIG]).map(|rig| part(rig, 3)).collect();
+        assert!(!long_table(&both, &all, "c0ffee1").contains("Without a long run"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Where things lie: the workspace itself and everything that `cargo xtask` keeps under `target/kiln`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::exec;
 
 /// The rustc target of everything that runs on a device.
 pub const FIRMWARE_TARGET: &str = "aarch64-unknown-none";
@@ -31,6 +34,13 @@ pub fn build_dir() -> PathBuf {
 /// Returns the folder of the demonstration factory: owner, vendor, packages, authority.
 pub fn factory_dir() -> PathBuf {
     kiln_dir().join("factory")
+}
+
+/// Names the commit that the sources are of, with `-dirty` behind it if they have been changed since.
+pub fn commit() -> String {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["describe", "--always", "--dirty", "--exclude=*", "--abbrev=7"]);
+    exec::first_line(&mut git).unwrap_or_else(|| "an unknown commit".into())
 }
 
 /// Returns the folder of the device `name`.
