@@ -20,6 +20,24 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::Read { path: path.into(), error })
 }
 
+/// Reads a whole file of at most so many bytes. A folder, a pipe or a device is none.
+pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let unreadable = |error| Error::Read { path: path.into(), error };
+    let unknown = |reason: &str| Error::ReleaseFile { path: path.into(), reason: reason.into() };
+    let metadata = path.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unknown("it is no file"));
+    }
+    // All of it at once: a vector that grows leaves what it held behind.
+    let mut bytes = Vec::with_capacity(metadata.len().min(most) as usize + 1);
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Err(unknown("it is larger than anything that Kiln makes of this kind"));
+    }
+    Ok(bytes)
+}
+
 /// Reads a whole text file; wiped when dropped.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, Error> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.into(), error })?;

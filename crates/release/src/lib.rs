@@ -30,6 +30,7 @@ mod fabricate;
 mod files;
 mod flash;
 mod folder;
+mod folder_kind;
 mod from_fit;
 mod hex;
 mod inspect;
@@ -62,8 +63,9 @@ pub use flash::{FlashLayout, write_disk};
 pub use folder::{
     BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PayloadConfig, PayloadKind,
     ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UpdateConfig, VerifiedRelease,
-    is_release_folder, make_release, read_root, read_root_key, verify_release,
+    make_release, read_root, read_root_key, verify_release,
 };
+pub use folder_kind::FolderKind;
 pub use from_fit::{FitFacts, FitSource};
 pub use hex::{hex, unhex};
 pub use inspect::{ImageInfo, inspect_slot};
@@ -84,6 +86,6 @@ pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
-pub use update::{UPDATE_FILE, UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
+pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
-pub use verify::{Means, Verdict, verify_artefact, verify_package};
+pub use verify::{Means, Verdict, verify_artefact, verify_package, verify_update};

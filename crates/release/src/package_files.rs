@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 const FACTS: &str = "release.json";
 const STAGE1: &str = "stage1.img";
 const PACKAGE: &str = "package.img";
+/// The files that are no secret.
+pub(crate) const PUBLIC: [&str; 3] = [FACTS, STAGE1, PACKAGE];
 const PROVISIONING_KEY: &str = "provisioning.key";
 
 /// The form of `release.json` that this release writes and reads.

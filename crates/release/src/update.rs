@@ -33,7 +33,10 @@ use sealed_image::{
 };
 
 /// The file of the image, in the folder of an update.
-pub const UPDATE_FILE: &str = "update.img";
+pub(crate) const UPDATE_FILE: &str = "update.img";
+
+/// The name of the image in errors.
+const WHAT: &str = "the update image";
 
 /// What an update is made of: images that are signed already, as a package holds them.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,7 @@ impl UpdateRelease {
         let index = Update::new(key.product(), parts.minimum_version, indices, &named).map_err(refused)?;
         let index = owner.sign(&facts_of(identity, Kind::Update), index.encode())?;
         let image = seal_all(&index, &objects, &key.sealing_key(), parts.os.compression)?;
-        crate::flash::fits("the update image", &image, FLASH1.size)?;
+        crate::flash::fits(WHAT, &image, FLASH1.size)?;
         let facts = UpdateFacts {
             product: key.product().into(),
             board: identity.board.clone(),
@@ -124,6 +127,7 @@ impl UpdateRelease {
         if sha256(&self.image) != facts.update_digest {
             return mixed("the update image is not the one that update.json names");
         }
+        crate::flash::fits(WHAT, &self.image, FLASH1.size)?;
         let images = inspect_slot(&self.image)?;
         refuse_rest(&self.image, &images)?;
         let device = Device::of(facts, trusted);

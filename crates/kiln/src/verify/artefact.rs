@@ -3,8 +3,8 @@
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, Error, Means, UPDATE_FILE, Verdict, hex, read_root_key, read_secret, verify_artefact,
-    verify_package,
+    Check, Error, Means, Verdict, hex, read_root_key, read_secret, verify_artefact, verify_package,
+    verify_update,
 };
 use sealed_image::PublicKey;
 use serde_json::json;
@@ -45,7 +45,7 @@ impl Verify {
 
     /// Verifies the folder of an update.
     pub(super) fn update(&self) -> Result<(), Failure> {
-        self.judge(|folder, means, checks| verify_artefact(&folder.join(UPDATE_FILE), means, checks))
+        self.judge(verify_update)
     }
 
     fn means(&self) -> Result<Means, Failure> {
@@ -57,7 +57,7 @@ impl Verify {
             development: self.development,
             expected: self.expected,
             key: self.key.as_deref().map(read_secret).transpose()?,
-            update_key: self.update_key()?,
+            update_key: self.update_key.clone(),
             delegation: self.delegation.clone(),
             request: self.request.clone(),
             package: self.package.clone(),

@@ -3,10 +3,11 @@
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, ContentKey, Error, OpeningKeys, Revocations, Trusted, hex, read_root, read_root_key,
-    verify_release,
+    Check, ContentKey, Error, OpeningKeys, ReleaseProfile, Revocations, Trusted, UpdateKey, hex, read_root,
+    read_root_key, verify_release,
 };
 use serde_json::json;
+use std::path::PathBuf;
 
 impl Verify {
     pub(super) fn release(&self) -> Result<(), Failure> {
@@ -18,7 +19,8 @@ impl Verify {
         let revoked = self.revoked.iter().map(|path| read_root(path)).collect::<Result<_, _>>()?;
         let trusted = Trusted { root, revoked, floor: self.floor };
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
-        let update_key = self.update_key()?;
+        let update_key = |path: &PathBuf| UpdateKey::read(path, ReleaseProfile::Development);
+        let update_key = self.update_key.as_ref().map(update_key).transpose()?;
         let mut checks = Vec::new();
         let keys = OpeningKeys { content_key: content_key.as_ref(), update_key: update_key.as_ref() };
         let verified = verify_release(&self.path, &trusted, &keys, &mut checks);

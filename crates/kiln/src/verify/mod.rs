@@ -5,9 +5,9 @@ mod folder;
 
 use crate::Failure;
 use clap::Args;
-use release::{Artefact, Check, Error, ReleaseProfile, UPDATE_FILE, UpdateKey, is_release_folder};
+use release::{Artefact, Check, FolderKind};
 use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Verifies any artefact offline, as a device would: with the device's code, and its refusal codes.
 ///
@@ -68,23 +68,22 @@ impl Verify {
                 format!("Give --board {board}, which is the one that there is, or leave it out."),
             ));
         }
-        if self.revoked_keys.is_some() && !is_release_folder(&self.path) {
+        let is_folder = self.path.is_dir();
+        let folder = if is_folder { FolderKind::of(&self.path)? } else { None };
+        if self.revoked_keys.is_some() && folder != Some(FolderKind::Release) {
             return Err(Failure::new(
                 "the list of revoked keys is for releases, and this is none",
                 "Give the folder of the release, or leave --revoked-keys out: `kiln inspect` shows who signed what.",
             ));
         }
-        match &self.path {
-            path if is_release_folder(path) => self.release(),
-            path if path.join(UPDATE_FILE).is_file() => self.update(),
-            // A device's folder has a flash0.img, or a disk; whatever else is a folder is to be a package.
-            path if path.is_dir() && !is_device(path) => self.package(),
-            _ => self.artefact(),
+        match folder {
+            Some(FolderKind::Release) => self.release(),
+            Some(FolderKind::Update) => self.update(),
+            Some(FolderKind::Package) => self.package(),
+            // What has no file of Kiln's lacks those of a package first of all.
+            None if is_folder => self.package(),
+            Some(FolderKind::Device) | None => self.artefact(),
         }
-    }
-
-    fn update_key(&self) -> Result<Option<UpdateKey>, Error> {
-        self.update_key.as_deref().map(|file| UpdateKey::read(file, ReleaseProfile::Development)).transpose()
     }
 
     /// Tells a person what holds.
@@ -93,10 +92,6 @@ impl Verify {
             checks.iter().for_each(|check| eprintln!("  ok   {}: {}", check.name, check.detail));
         }
     }
-}
-
-fn is_device(folder: &Path) -> bool {
-    ["flash0.img", "disk.img"].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 
 /// Returns checks as JSON: what was found, by the name of the check.

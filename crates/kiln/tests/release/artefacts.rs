@@ -344,8 +344,19 @@ fn a_delegation_that_no_device_can_use_is_refused() {
         max_version: Version::MAX,
     };
     let high = Version::new(2, 0, 0);
+    let provision = Grant { role: Role::Provision, key: rsa.public_key(), ..good };
     for (grant, words) in [
         (good, None),
+        // Devices pass over what the role does not sign, and take RSA for what is no stage.
+        (Grant { kinds: KindSet::new(&[Kind::Stage2, Kind::Kernel]), ..good }, None),
+        (Grant { kinds: KindSet::new(&[Kind::Package, Kind::Secret]), ..provision }, None),
+        (Grant { kinds: KindSet::new(&[Kind::Stage1, Kind::Package]), ..provision }, None),
+        (
+            Grant { kinds: KindSet::new(&[Kind::Stage1]), ..provision },
+            Some("devices take ES256 only from the key provision"),
+        ),
+        // Messages have neither kind nor version.
+        (Grant { role: Role::Authority, min_version: high, ..good }, None),
         (Grant { key: rsa.public_key(), ..good }, Some("devices take ES256 only from the key boot")),
         (Grant { kinds: KindSet::new(&[Kind::Kernel]), ..good }, Some("the role boot does not sign kernel")),
         (Grant { kinds: KindSet::default(), ..good }, Some("may sign nothing")),
@@ -353,10 +364,6 @@ fn a_delegation_that_no_device_can_use_is_refused() {
         (
             Grant { min_version: high, max_version: Version::new(1, 9, 9), ..good },
             Some("the lowest version, 2.0.0, is higher than the highest, 1.9.9"),
-        ),
-        (
-            Grant { role: Role::Authority, kinds: KindSet::default(), min_version: high, ..good },
-            Some("messages, which have no version"),
         ),
     ] {
         desk.put("one.delegation", &certify(&root, &encode_grant(&grant)).unwrap());
@@ -368,6 +375,14 @@ fn a_delegation_that_no_device_can_use_is_refused() {
                 assert!(said.contains(words) && said.contains("\n  cure  "), "{words}: {said}");
             }
         }
+    }
+    for role in [Role::Debug, Role::Transfer] {
+        let grant = Grant { role, kinds: KindSet::default(), ..good };
+        desk.put("one.delegation", &certify(&root, &encode_grant(&grant)).unwrap());
+        let verdict = desk.good_json("verify one.delegation --root root.pem");
+        assert!(!checks(&verdict).contains(&"use"), "{verdict}");
+        let words = format!("no device reads the role {} yet", role.name());
+        assert!(verdict["not_checked"].to_string().contains(&words), "{verdict}");
     }
 }
 
@@ -391,6 +406,87 @@ fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
     assert!(kinds.len() > 3 && !kinds.contains(&"stage1".into()), "{kinds:?}");
     let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT} --key content.key"));
     assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 0);
+
+    // What is no image, alone and behind one that is; what flash holds by itself is nothing.
+    let behind = |name: &str, bytes: &[u8]| {
+        desk.put("longer.img", &[&read(name), bytes].concat());
+        let (first, key) = match name {
+            "stage1.img" => ("stage1", "r1/package/provisioning.key"),
+            _ => ("package", "content.key"),
+        };
+        let verdict = desk.good_json(&format!("verify longer.img {ROOT} --as {first} --key {key}"));
+        verdict["not_checked"].as_array().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for name in ["stage1.img", "package.img"] {
+        let end = read(name).len();
+        let aligned = end.next_multiple_of(4096);
+        let from = |at: usize| format!("from byte {at:#x} on, which no device reads");
+        for rest in [vec![0; 9000], vec![0xFF; 9000]] {
+            assert!(behind(name, &rest).is_empty(), "{name}");
+        }
+        for at in [0, 1, 8999] {
+            let mut rest = vec![0xFF; 9000];
+            rest[at] = 1;
+            let said = behind(name, &rest);
+            assert!(
+                said.len() == 1 && said[0].ends_with(&format!("{}\"", from(end + at))),
+                "{name}: {said:?}"
+            );
+        }
+        let mut rest = vec![0; aligned - end];
+        rest.extend(read("stage1.img"));
+        rest.extend(b"no image");
+        let said = behind(name, &rest);
+        assert!(
+            said.len() == 1 && said[0].contains(&format!("{}: stage1", from(aligned))),
+            "{name}: {said:?}"
+        );
+    }
+    // In the folder of a package too, once its facts say that it is this file.
+    let facts = fs::read_to_string(desk.path("r1/package/release.json")).unwrap();
+    let sum = |bytes: &[u8]| sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let package = [&read("package.img"), &[0; 5][..], b"more"].concat();
+    let facts = facts.replace(&sum(&read("package.img")), &sum(&package));
+    desk.put("r1/package/release.json", facts.as_bytes());
+    desk.put("r1/package/package.img", &package);
+    desk.put("r1/package/stage1.img", &[&read("stage1.img"), &b"more"[..]].concat());
+    for key in ["", "--content-key content.key"] {
+        let said = desk.good_json(&format!("verify r1/package {ROOT} {key}"))["not_checked"].to_string();
+        for name in ["package.img: what lies behind", "stage1.img: what lies behind"] {
+            assert!(said.contains(name), "{key}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_package_for_another_board_is_refused_whatever_it_names() {
+    let desk = desk();
+    desk.good(RELEASE);
+    let facts = fs::read_to_string(desk.path("r1/package/release.json")).unwrap();
+    desk.put("r1/package/release.json", facts.replacen("\"qemu-virt\"", "\"other\"", 1).as_bytes());
+    let said = desk.bad(&format!("verify r1/package {ROOT}"));
+    assert!(said.contains("board-wrong") && said.contains("\n  cure  "), "{said}");
+}
+
+#[test]
+fn a_release_folder_that_leads_to_itself_is_shown_once() {
+    let desk = desk();
+    desk.good(RELEASE);
+    for part in ["package", "update"] {
+        let _ = fs::remove_dir_all(desk.path(&format!("r1/{part}")));
+        std::os::unix::fs::symlink(".", desk.path(&format!("r1/{part}"))).unwrap();
+    }
+    let tree: Value = serde_json::from_str(&desk.good("inspect r1 --json")).unwrap();
+    assert_eq!(tree["artefact"], "release folder");
+    for (part, file) in [("/package/files", "package.img"), ("/update", "images")] {
+        let said = &tree.pointer(part).unwrap()[file]["unreadable"];
+        assert!(said.as_str().is_some_and(|said| said.contains("cannot read")), "{part}: {said}");
+    }
+    // Nor is a folder in the place of a file looked into.
+    fs::remove_file(desk.path("r1/release.cose")).unwrap();
+    std::os::unix::fs::symlink(".", desk.path("r1/release.cose")).unwrap();
+    let tree: Value = serde_json::from_str(&desk.good("inspect r1 --json")).unwrap();
+    assert!(tree["release"]["unreadable"].as_str().unwrap().contains("it is no file"), "{tree}");
 }
 
 #[test]

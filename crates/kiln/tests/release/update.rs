@@ -106,7 +106,7 @@ fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
         assert_eq!(verdict["rollback_indices"], serde_json::json!({ "boot": 2, "os": 2 }));
         assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
         let verdict = desk.good_json(&format!("verify {path} {ROOT} --update-key update.key"));
-        assert_eq!(names(&verdict), ["admission", "bundle", "index", "payloads", "signatures"]);
+        assert_eq!(names(&verdict), ["admission", "bundle", "index", "payloads", "places", "signatures"]);
         assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
         let tree: Value = serde_json::from_str(&desk.good("inspect r1/update --json")).unwrap();
         assert_eq!(tree["facts"]["minimum version"], "1.1.0");
@@ -144,6 +144,14 @@ fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
         let said = desk.bad(&format!("verify other {ROOT}"));
         assert!(said.contains("update.json says something else than the signed index"), "{from}: {said}");
     }
+    // Whoever serves updates names the board; the device code is that of one.
+    desk.put("other/update.json", facts.replacen("\"qemu-virt\"", "\"other\"", 1).as_bytes());
+    let said = desk.bad(&format!("verify other {ROOT}"));
+    assert!(said.contains("board-wrong"), "{said}");
+    for file in ["", "/update.img"] {
+        let said = desk.bad(&format!("verify r1/update{file} {ROOT} --development"));
+        assert!(said.contains("--development says nothing about a") && said.contains("update"), "{said}");
+    }
     desk.put("alone/update.img", &image);
     let verdict = desk.good_json(&format!("verify alone/update.img {ROOT}"));
     assert_eq!(names(&verdict), ["signatures"]);
@@ -153,6 +161,63 @@ fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
     );
     let said = desk.bad(&format!("verify alone/update.img {ROOT} --update-key update.key"));
     assert!(said.contains("update.json") && said.contains("\n  cure  "), "{said}");
+    // A folder is to have both files, each of them a file of some length.
+    let said = desk.bad(&format!("verify alone {ROOT}"));
+    assert!(said.contains("release-file-missing") && said.contains("update.json"), "{said}");
+    desk.put("alone/update.json", &[b' '; (1 << 16) + 1]);
+    let said = desk.bad(&format!("verify alone {ROOT}"));
+    assert!(said.contains("update.json: it is larger than anything"), "{said}");
+    fs::remove_file(desk.path("alone/update.json")).unwrap();
+    fs::create_dir(desk.path("alone/update.json")).unwrap();
+    for path in ["alone", "alone/update.img"] {
+        let said = desk.bad(&format!("verify {path} {ROOT}"));
+        assert!(said.contains("update.json: it is no file"), "{path}: {said}");
+    }
+    fs::remove_dir(desk.path("alone/update.json")).unwrap();
+    desk.put("alone/update.json", facts.as_bytes());
+    fs::remove_file(desk.path("alone/update.img")).unwrap();
+    let said = desk.bad(&format!("verify alone {ROOT}"));
+    assert!(said.contains("release-file-missing") && said.contains("update.img"), "{said}");
+}
+
+#[test]
+fn an_update_beside_something_else_is_neither() {
+    const ROOT: &str = "--root keys/owner-root.pub.pem";
+    let desk = desk();
+    desk.good(RELEASE);
+    for (folder, also) in [("r1/package", "a package"), ("device", "a device")] {
+        if folder == "device" {
+            desk.good("fabricate --stage0 stage0.bin --vendor vendor device");
+        }
+        for name in ["update.img", "update.json"] {
+            fs::copy(desk.path(&format!("r1/update/{name}")), desk.path(&format!("{folder}/{name}")))
+                .unwrap();
+            for verb in [format!("verify {folder} {ROOT}"), format!("inspect {folder}")] {
+                let said = desk.bad(&verb);
+                assert!(said.contains("it has files of") && said.contains(also), "{verb}: {said}");
+                assert!(said.contains("an update") && said.contains("\n  cure  "), "{verb}: {said}");
+            }
+            fs::remove_file(desk.path(&format!("{folder}/{name}"))).unwrap();
+        }
+    }
+    desk.good(&format!("verify r1/package {ROOT}"));
+    // A release lists its files: this is not one of them.
+    fs::copy(desk.path("r1/update/update.img"), desk.path("r1/update.img")).unwrap();
+    assert!(desk.bad(VERIFY).contains("release-file-unlisted"));
+}
+
+#[test]
+fn no_passphrase_is_asked_for_where_an_update_key_says_nothing() {
+    const ROOT: &str = "--root keys/owner-root.pub.pem";
+    let mut desk = desk();
+    desk.good(RELEASE);
+    desk.unset("KILN_PASSPHRASE");
+    for what in ["r1/package", "r1/package/stage1.img", "r1/release.cose"] {
+        let said = desk.bad(&format!("verify {what} {ROOT} --update-key update.key"));
+        assert!(said.contains("--update-key says nothing about a"), "{what}: {said}");
+    }
+    let said = desk.bad(&format!("verify r1/update {ROOT} --update-key update.key"));
+    assert!(said.contains("no passphrase was given"), "{said}");
 }
 
 #[test]

@@ -52,9 +52,8 @@ pub use sbom::CrateInfo;
 pub(crate) use sbom::SBOM;
 pub(crate) use sbom::inspect as inspect_bill;
 pub use update_config::UpdateConfig;
-pub use verify::{
-    Check, OpeningKeys, VerifiedRelease, is_release_folder, read_root, read_root_key, verify_release,
-};
+pub(crate) use verify::is_release_folder;
+pub use verify::{Check, OpeningKeys, VerifiedRelease, read_root, read_root_key, verify_release};
 
 use crate::{Error, inspect_slot};
 use sealed_image::Kind;

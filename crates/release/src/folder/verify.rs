@@ -74,7 +74,7 @@ pub fn read_root_key(path: &Path) -> Result<[u8; 64], Error> {
 }
 
 /// Tells whether a folder is to be a release folder, and not a package.
-pub fn is_release_folder(folder: &Path) -> bool {
+pub(crate) fn is_release_folder(folder: &Path) -> bool {
     [MANIFEST, SUMS].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 

@@ -66,14 +66,19 @@ impl Limits {
                 self.boards.len()
             ));
         }
-        if self.min_version > self.max_version {
-            let (min, max) = (self.min_version, self.max_version);
-            return Err(format!("the lowest version, {min}, is higher than the highest, {max}"));
-        }
+        self.check_versions()?;
         if !self.every_version() && kinds_of(role).next().is_none() {
             return Err(format!("the role {name} signs messages, which have no version to limit it to"));
         }
         Ok(())
+    }
+
+    fn check_versions(&self) -> Result<(), String> {
+        let (min, max) = (self.min_version, self.max_version);
+        if min <= max {
+            return Ok(());
+        }
+        Err(format!("the lowest version, {min}, is higher than the highest, {max}"))
     }
 
     /// Checks what a key is to sign.
@@ -282,9 +287,41 @@ pub(crate) fn certificate(
     Ok(certify(root, &encode_grant(&Grant { role, key: *key, kinds, boards, min_version, max_version }))?)
 }
 
-/// Refuses a delegation that no device can use: devices would refuse whatever its key signs.
-pub(crate) fn check_use(grant: &Grant<'_>) -> Result<(), DelegationFault> {
-    Limits::of(grant).check(grant.role, &grant.key).map_err(DelegationFault::Limits)
+/// What devices take that a key signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Images of these kinds.
+    Images(Vec<Kind>),
+    /// The authority's answers, of whatever kinds and versions the delegation speaks: they have neither.
+    Messages,
+    /// Nothing: the role is one that devices do not read yet.
+    Reserved,
+}
+
+/// Tells what devices take that the key of a delegation signs. That is more than [`Limits::check`] lets anybody make: devices
+/// pass over kinds that the role does not sign.
+///
+/// # Errors
+/// Why devices would refuse whatever it signs.
+pub(crate) fn check_use(grant: &Grant<'_>) -> Result<Use, DelegationFault> {
+    let limits = Limits::of(grant);
+    match grant.role {
+        Role::Authority => return Ok(Use::Messages),
+        Role::Debug | Role::Transfer => return Ok(Use::Reserved),
+        Role::Boot | Role::Provision | Role::Os => {}
+    }
+    limits.check_versions().map_err(DelegationFault::Limits)?;
+    let ec = matches!(grant.key, PublicKey::P256(_));
+    let taken = |kind: &Kind| kind.role() == Some(grant.role) && (ec || !kind.stage());
+    let kinds: Vec<_> = limits.kinds.iter().filter(taken).collect();
+    if !kinds.is_empty() {
+        return Ok(Use::Images(kinds));
+    }
+    let why = match limits.check(grant.role, &grant.key) {
+        Err(why) => why,
+        Ok(()) => es256_only(grant.role.name()),
+    };
+    Err(DelegationFault::Limits(why))
 }
 
 /// Says why a key cannot be RSA.

@@ -28,7 +28,7 @@ mod revocation;
 mod token;
 
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
-pub(crate) use delegation::{certificate, check_use};
+pub(crate) use delegation::{Use, certificate, check_use};
 pub use folder::{KeyPlace, OwnerKeys, ReleaseProfile, create_keys, open_root_key};
 pub use key::{KeyAlgorithm, OwnerKey, PublicPart};
 pub use list::{KeptIn, KeyState, list_keys};

@@ -12,13 +12,11 @@ mod message;
 pub(crate) use apart::grant;
 
 use crate::artefact::Artefact;
-use crate::folder::{
-    self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope, is_release_folder,
-};
-use crate::update::FACTS_FILE;
+use crate::folder::{self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, inspect_envelope};
+use crate::update::{FACTS_FILE, UPDATE_FILE};
 use crate::{
-    AuthorityKey, DeviceFiles, Error, PackageFacts, Revocations, SealedContentKey, UPDATE_FILE, UpdateFacts,
-    files, hex,
+    AuthorityKey, DeviceFiles, Error, FolderKind, PackageFacts, Revocations, SealedContentKey, UpdateFacts,
+    files, hex, package_files,
 };
 use boot_crypto::host::es256_public_from_pem;
 use sealed_image::{PublicKey, Role};
@@ -35,65 +33,65 @@ const LONGEST: u64 = 1 << 30;
 /// What cannot be read, or is nothing of Kiln's.
 pub fn look(path: &Path) -> Result<Value, Error> {
     let metadata = path.metadata().map_err(|error| Error::Read { path: path.into(), error })?;
-    if metadata.is_dir() {
-        return folder_of(path);
+    if !metadata.is_dir() {
+        return file(path);
     }
-    if metadata.len() > LONGEST {
-        return Err(unknown(path, "it is larger than anything that Kiln makes"));
+    match FolderKind::of(path)? {
+        Some(FolderKind::Release) => Ok(release(path)),
+        Some(FolderKind::Package) => Ok(package(path)),
+        Some(FolderKind::Update) => Ok(update(path)),
+        Some(FolderKind::Device) => file(&DeviceFiles::new(path).flash0()),
+        None => Err(unknown(path, "it is no folder that Kiln makes")),
     }
-    file(path, &files::read(path)?)
 }
 
 fn unknown(path: &Path, reason: &str) -> Error {
     Error::ReleaseFile { path: path.into(), reason: reason.into() }
 }
 
-fn folder_of(path: &Path) -> Result<Value, Error> {
-    if is_release_folder(path) {
-        let mut tree = json!({
-            "artefact": "release folder",
-            "release": said(path, MANIFEST),
-            "package": look(&path.join(folder::PACKAGE)).unwrap_or_else(|error| failed(&error)),
-            "sbom": said(path, SBOM),
-            "provenance": said(path, PROVENANCE),
-        });
-        if path.join(folder::UPDATE).exists() {
-            tree["update"] = said(path, folder::UPDATE);
-        }
-        if path.join(SEALED_KEY).exists() {
-            tree["content key"] = said(path, SEALED_KEY);
-        }
-        return Ok(tree);
+/// Describes a release. Its parts are looked for by the names of their files: a folder that leads to itself has no parts.
+fn release(path: &Path) -> Value {
+    let mut tree = json!({
+        "artefact": "release folder",
+        "release": said(path, MANIFEST),
+        "package": package(&path.join(folder::PACKAGE)),
+        "sbom": said(path, SBOM),
+        "provenance": said(path, PROVENANCE),
+    });
+    if files::is_there(&path.join(folder::UPDATE)) {
+        tree["update"] = update(&path.join(folder::UPDATE));
     }
-    if path.join(UPDATE_FILE).exists() {
-        return Ok(json!({
-            "artefact": "update",
-            "facts": said(path, FACTS_FILE),
-            "images": said(path, UPDATE_FILE),
-        }));
+    if files::is_there(&path.join(SEALED_KEY)) {
+        tree["content key"] = said(path, SEALED_KEY);
     }
-    if path.join("release.json").exists() {
-        let names = ["release.json", "stage1.img", "package.img"];
-        let parts = names.map(|name| (name.to_owned(), said(path, name)));
-        return Ok(json!({ "artefact": "package", "files": serde_json::Map::from_iter(parts) }));
-    }
-    let device = DeviceFiles::new(path);
-    if device.flash0().exists() {
-        return look(&device.flash0());
-    }
-    Err(unknown(path, "it is no folder that Kiln makes"))
+    tree
+}
+
+fn package(path: &Path) -> Value {
+    let parts = package_files::PUBLIC.map(|name| (name.to_owned(), said(path, name)));
+    json!({ "artefact": "package", "files": serde_json::Map::from_iter(parts) })
+}
+
+fn update(path: &Path) -> Value {
+    json!({ "artefact": "update", "facts": said(path, FACTS_FILE), "images": said(path, UPDATE_FILE) })
 }
 
 /// Describes a file of a folder, or says why not: an inspector shows what there is.
 fn said(folder: &Path, name: &str) -> Value {
-    look(&folder.join(name)).unwrap_or_else(|error| failed(&error))
+    file(&folder.join(name)).unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &Error) -> Value {
     json!({ "unreadable": error.to_string(), "code": error.code().map(fail_code::FailCode::name) })
 }
 
-fn file(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
+/// Reads a file and describes it.
+fn file(path: &Path) -> Result<Value, Error> {
+    describe(path, &files::read_at_most(path, LONGEST)?)
+}
+
+/// Describes what the file at `path` holds.
+fn describe(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
     match Artefact::of(untrusted) {
         Some(Artefact::Images(_)) => {
             return Ok(json!({ "artefact": "images", "images": image::images(untrusted)? }));

@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// The file, which lies beside the image.
 pub(crate) const FACTS_FILE: &str = "update.json";
+/// Longest file that is read, in bytes.
+const LONGEST: u64 = 1 << 16;
 /// The form of `update.json` that this release writes and reads.
 const FORMAT: u32 = 1;
 
@@ -66,7 +68,7 @@ impl UpdateFacts {
     /// # Errors
     /// [`Error::ReleaseFile`]; a file that cannot be read.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::of_file(path, &files::read(path)?)
+        Self::of_file(path, &files::read_at_most(path, LONGEST)?)
     }
 
     /// Reads what the file at `path` holds.

@@ -3,7 +3,7 @@
 use super::{Holding, Means, Verdict};
 use crate::artefact::DelegationFile;
 use crate::folder::verify_manifest as verify_release;
-use crate::keys::check_use;
+use crate::keys::{Use, check_use};
 use crate::look::grant;
 use crate::{Error, files, hex, inspect_slot};
 use fail_code::FailCode;
@@ -87,15 +87,24 @@ pub(super) fn verify_delegation(
         return Err(refused(sealed_image::Error::BoardNotDelegated));
     }
     hold.add("board", format!("{BOARD} is among its boards"));
-    check_use(&found).map_err(|fault| Error::Delegation { path: path.into(), fault })?;
-    hold.add("use", "a device takes something that such a key signs");
+    let mut unchecked = vec!["who holds the key: devices see that in what it signs".into()];
+    match check_use(&found).map_err(|fault| Error::Delegation { path: path.into(), fault })? {
+        Use::Images(kinds) => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+            hold.add("use", format!("devices take what it signs of these kinds: {}", kinds.join(", ")));
+        }
+        Use::Messages => hold.add("use", "devices take the authority's answers that it signs"),
+        Use::Reserved => {
+            unchecked.push(format!("what it may do: no device reads the role {} yet", found.role.name()));
+        }
+    }
     let facts = grant(&found);
     let facts = ["role", "key", "algorithm", "kinds", "boards", "from version", "to version"]
         .map(|name| (name, facts[name].clone()));
     Ok(Verdict {
         artefact: "delegation",
         facts: facts.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-        unchecked: vec!["who holds the key: devices see that in what it signs".into()],
+        unchecked,
     })
 }
 

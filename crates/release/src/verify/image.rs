@@ -3,8 +3,9 @@
 use super::host::{Core, Host, Now, Uncached};
 use super::{Holding, Means, Verdict};
 use crate::check::{self, OpenedImage};
+use crate::inspect::describe;
 use crate::slot::Placed;
-use crate::{Error, ImageInfo, hex, inspect_slot};
+use crate::{Error, ImageInfo, hex};
 use boot_crypto::Key;
 use boot_crypto::host::random;
 use boot_info::record::BootRecord;
@@ -25,6 +26,33 @@ pub(super) fn verify_stage(
     means: &Means,
     hold: &mut Holding<'_>,
 ) -> Result<Verdict, Error> {
+    let opened = boot_stage(untrusted, kind, means, means.key.as_ref())?;
+    hold.add(
+        "signatures",
+        format!("stage0 takes it: of the role {}, which {} delegates to", role(kind), means.by_root()),
+    );
+    hold.add("place", "it is made for the memory that stages run in");
+    let mut unchecked = Vec::new();
+    if let Some(bytes) = opened {
+        hold.add("payload", format!("opened, all {bytes} bytes are what was signed"));
+    } else {
+        unchecked.push("the payload, which takes the key that it is sealed under: --key FILE".into());
+    }
+    let info = describe(untrusted, 0).map_err(|error| Error::Image { offset: 0, error })?;
+    if opened.is_none() && info.stored_bytes > untrusted.len() as u64 {
+        return Err(Error::SlotTruncated { offset: 0 });
+    }
+    unchecked.extend(beyond(untrusted, &info));
+    Ok(Verdict { artefact: kind.name(), facts: facts(&info), unchecked })
+}
+
+/// Has stage0's own code find a stage, and with the key open it; returns its length in the clear then, in bytes.
+pub(super) fn boot_stage(
+    untrusted: &[u8],
+    kind: Kind,
+    means: &Means,
+    key: Option<&Key>,
+) -> Result<Option<u64>, Error> {
     let fuses = Fuses::read(&model(kind, means)?).map_err(Error::Fuses)?;
     let refused = |what: &str| {
         let what = format!("{} {what}", kind.name());
@@ -36,31 +64,13 @@ pub(super) fn verify_stage(
     let mut buffer = [0; METADATA_ROOM];
     let found =
         selection.find(&mut slot, region, STAGE_CODE, &mut buffer).map_err(refused("is not booted"))?;
-    hold.add(
-        "signatures",
-        format!("stage0 takes it: of the role {}, which {} delegates to", role(kind), means.by_root()),
-    );
-    hold.add("place", "it is made for the memory that stages run in");
-    let mut unchecked = Vec::new();
-    if let Some(key) = &means.key {
-        let mut run = Zeroizing::new(vec![0; STAGE_CODE.size as usize]);
-        let stage = found.open(&mut slot, key, &mut run).map_err(refused("does not open"))?;
-        if !stage.is_in(&run).accepts() {
-            return Err(refused("is not what was signed")(FailCode::LooksDiffer));
-        }
-        hold.add("payload", format!("opened, all {} bytes are what was signed", stage.record.plain_bytes));
-    } else {
-        unchecked.push("the payload, which takes the key that it is sealed under: --key FILE".into());
+    let Some(key) = key else { return Ok(None) };
+    let mut run = Zeroizing::new(vec![0; STAGE_CODE.size as usize]);
+    let stage = found.open(&mut slot, key, &mut run).map_err(refused("does not open"))?;
+    if !stage.is_in(&run).accepts() {
+        return Err(refused("is not what was signed")(FailCode::LooksDiffer));
     }
-    let info = describe(untrusted)?;
-    if means.key.is_none() && info.stored_bytes > untrusted.len() as u64 {
-        return Err(Error::SlotTruncated { offset: 0 });
-    }
-    Ok(Verdict { artefact: kind.name(), facts: facts(&info), unchecked })
-}
-
-fn describe(untrusted: &[u8]) -> Result<ImageInfo, Error> {
-    crate::inspect::describe(untrusted, 0).map_err(|error| Error::Image { offset: 0, error })
+    Ok(Some(stage.record.plain_bytes))
 }
 
 /// Makes the fuses of a die that boots such a stage; what is not given is nobody's.
@@ -121,27 +131,22 @@ pub(super) fn verify_images(
             let opened = check::open_package(untrusted, &judge, key)?;
             hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
             hold.add("package", "its index names these objects, and the bundle those of the system");
-            let (images, beyond) = as_read(untrusted, opened);
-            unchecked.extend(beyond);
-            images
+            infos(opened)
         }
         (Some(key), Kind::Bundle) => {
             load_system(untrusted, means, key)?;
             hold.add("payloads", "stage2's loader opened all, every byte is what was signed");
             hold.add("bundle", "names these objects, which have room in memory beside each other");
             unchecked.push("what stage2 changes in the device tree: that takes a whole device".into());
-            let (images, beyond) = as_read(untrusted, check::open_system(untrusted, &judge, key)?);
-            unchecked.extend(beyond);
-            images
+            infos(check::open_system(untrusted, &judge, key)?)
         }
         (Some(key), _) => {
             let opened = check::open_first(untrusted, first, &judge, key)?;
             hold.add("payload", "opened, every byte is what was signed");
-            let (images, beyond) = as_read(untrusted, vec![opened]);
-            unchecked.extend(beyond);
-            images
+            infos(vec![opened])
         }
     };
+    unchecked.extend(images.last().and_then(|last| beyond(untrusted, last)));
     let list: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), list.join(", ")));
     let artefact = match first {
@@ -161,24 +166,28 @@ pub(super) fn verify_images(
     Ok(Verdict { artefact, facts, unchecked })
 }
 
-/// Returns what devices read of a slot, and names what lies behind it.
-fn as_read(slot: &[u8], read: Vec<OpenedImage>) -> (Vec<ImageInfo>, Option<String>) {
-    let read: Vec<_> = read.into_iter().map(|image| image.info).collect();
-    (read.clone(), beyond(slot, read.len()))
+fn infos(opened: Vec<OpenedImage>) -> Vec<ImageInfo> {
+    opened.into_iter().map(|image| image.info).collect()
 }
 
-/// Names the images that lie behind those that devices read.
-pub(super) fn beyond(slot: &[u8], read: usize) -> Option<String> {
+/// Tells where something lies behind the last image that devices read, and which images that is, as far as it is any.
+pub(super) fn beyond(slot: &[u8], last: &ImageInfo) -> Option<String> {
+    let end = usize::try_from(last.offset.checked_add(last.stored_bytes)?).ok()?;
+    // Flash is erased to ones, and images are filled up with zeros.
+    let first = end + slot.get(end..)?.iter().position(|byte| !matches!(byte, 0 | 0xFF))?;
+    let mut text = format!("what lies behind, from byte {first:#x} on, which no device reads");
+    let mut next = first;
     // What lies there may be anything.
-    let images = inspect_slot(slot).ok()?;
-    let rest = images.get(read..)?;
-    let names: Vec<_> = rest.iter().map(|image| image.kind.name()).collect();
-    let (names, first) = (names.join(", "), rest.first()?.offset);
-    Some(format!("what lies behind, from byte {first:#x} on, which no device reads: {names}"))
+    while let Some(image) = slot.get(next..).and_then(|rest| describe(rest, next as u64).ok()) {
+        text += if next == first { ": " } else { ", " };
+        text += image.kind.name();
+        next = next.saturating_add(image.stored_bytes.next_multiple_of(store::ALIGN) as usize);
+    }
+    Some(text)
 }
 
 /// Has stage2's own loader load an OS slot.
-fn load_system(slot: &[u8], means: &Means, key: &Key) -> Result<(), Error> {
+pub(super) fn load_system(slot: &[u8], means: &Means, key: &Key) -> Result<(), Error> {
     let mut host = Host::with(Placed::new(slot, Kind::Bundle));
     let region = Placed::new(slot, Kind::Bundle).region();
     let trust = Trust {

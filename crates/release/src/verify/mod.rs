@@ -27,10 +27,11 @@ mod unused;
 mod update;
 
 pub use package::verify_package;
+pub use update::verify_update;
 
 use crate::artefact::Artefact;
 use crate::check::Judge;
-use crate::{Check, Error, Trusted, UpdateKey, files, hex};
+use crate::{Check, Error, ReleaseProfile, Trusted, UpdateKey, files, hex};
 use boot_crypto::{Digest, Key};
 use factory_proto::Message;
 use lifecycle::ROLES;
@@ -57,8 +58,9 @@ pub struct Means {
     pub expected: Option<Artefact>,
     /// The key that opens it.
     pub key: Option<Key>,
-    /// The product's update key, which opens an update.
-    pub update_key: Option<UpdateKey>,
+    /// The file with the product's update key, which opens an update. It is read only where it counts: a passphrase may be
+    /// asked for.
+    pub update_key: Option<PathBuf>,
     /// A file with the delegations that a bare manifest lacks: an image or a message of the same signers.
     pub delegation: Option<PathBuf>,
     /// The request that a ticket has to answer.
@@ -97,6 +99,11 @@ impl Means {
     pub fn trusted(&self) -> Trusted {
         let revoked = self.revoked.iter().map(|key| PublicKey::P256(*key).thumbprint()).collect();
         Trusted { root: self.root_digest(), revoked, floor: self.floor }
+    }
+
+    fn update_key(&self) -> Result<Option<UpdateKey>, Error> {
+        let key = |path: &PathBuf| UpdateKey::read(path, ReleaseProfile::Development);
+        self.update_key.as_ref().map(key).transpose()
     }
 
     fn judge(&self) -> Judge<'static> {
@@ -141,11 +148,7 @@ pub fn verify_artefact(path: &Path, means: &Means, checks: &mut Vec<Check>) -> R
         return device::verify_folder(path, means, checks);
     }
     let unknown = |reason: &str| Error::ReleaseFile { path: path.into(), reason: reason.into() };
-    if metadata.len() > LARGEST {
-        return Err(unknown("it is larger than anything that Kiln makes"));
-    }
-    // A flash has the secrets of its die in it.
-    let untrusted = Zeroizing::new(files::read(path)?);
+    let untrusted = read_artefact(path)?;
     let artefact = means.expected.or_else(|| Artefact::of(&untrusted));
     let mut hold = Holding { checks };
     let hold = &mut hold;
@@ -155,7 +158,7 @@ pub fn verify_artefact(path: &Path, means: &Means, checks: &mut Vec<Check>) -> R
         Artefact::Images(kind @ (Kind::Stage1 | Kind::Stage2)) => {
             image::verify_stage(&untrusted, kind, means, hold)
         }
-        Artefact::Images(Kind::Update) => update::verify_update(&untrusted, path, means, hold),
+        Artefact::Images(Kind::Update) => update::verify_image(&untrusted, path, means, hold),
         Artefact::Images(first) => image::verify_images(&untrusted, first, means, hold),
         Artefact::Manifest => apart::verify_manifest(&untrusted, path, means, hold),
         Artefact::Delegation => apart::verify_delegation(&untrusted, path, means, hold),
@@ -167,6 +170,11 @@ pub fn verify_artefact(path: &Path, means: &Means, checks: &mut Vec<Check>) -> R
         Artefact::Fuses => fuses::verify(&untrusted, means, hold),
         Artefact::Flash => device::verify(&untrusted, None, means, hold),
     }
+}
+
+/// Reads a file that may be an artefact; it is wiped when dropped, since a flash has the secrets of its die in it.
+fn read_artefact(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    files::read_at_most(path, LARGEST).map(Zeroizing::new)
 }
 
 /// What was found to hold so far.

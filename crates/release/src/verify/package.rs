@@ -9,6 +9,7 @@ use super::image::beyond;
 use super::{Holding, Means, Verdict};
 use crate::{Check, Error, PackageRelease, Trusted, hex};
 use boot_crypto::Key;
+use memory_map::qemu_virt::BOARD;
 use serde_json::json;
 use std::path::Path;
 
@@ -22,6 +23,9 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
     let trusted = means.trusted();
     let mut hold = Holding { checks };
     let package = PackageRelease::read(folder)?;
+    if package.facts.board != BOARD {
+        return Err(Error::Image { offset: 0, error: sealed_image::Error::BoardWrong });
+    }
     package.check_for(&trusted)?;
     hold.add("owner root", format!("the package is for dies of {}", means.by_root()));
     hold.add("package", "its files belong together, and a die of the lot boots its stage1");
@@ -29,13 +33,9 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
     let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
     let mut unchecked = Vec::new();
+    let [stage1, objects @ ..] = images.as_slice() else { return Err(Error::SlotEmpty) };
     let opened = match &means.key {
-        Some(key) => {
-            let opened = open(&package, &trusted, key, &mut hold)?;
-            unchecked.extend(beyond(&package.package, opened));
-            opened
-        }
-
+        Some(key) => open(&package, &trusted, key, &mut hold)?,
         None => {
             unchecked
                 .push("the payloads of the package, which takes its content key: --content-key FILE".into());
@@ -45,9 +45,17 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
             0
         }
     };
+    // Objects that the index does not name are read by no device.
+    let last = if opened == 0 { objects.last() } else { objects.get(opened - 1) };
+    for (file, slot, last) in
+        [("stage1.img", &package.stage1, Some(stage1)), ("package.img", &package.package, last)]
+    {
+        let beyond = last.and_then(|last| beyond(slot, last));
+        unchecked.extend(beyond.map(|beyond| format!("{file}: {beyond}")));
+    }
     unchecked.push("SBOM, provenance, and who released it: give `kiln verify` the release folder".into());
     let facts = &package.facts;
-    let objects = images.iter().skip(1).map(|image| format!("{} {}", image.kind.name(), image.version));
+    let objects = objects.iter().map(|image| format!("{} {}", image.kind.name(), image.version));
     let facts = vec![
         ("package id", json!(hex(&facts.package_id))),
         ("board", json!(facts.board)),

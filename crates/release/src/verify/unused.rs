@@ -20,7 +20,7 @@ impl Means {
         let used = [
             ("--revoked", self.revoked.is_empty() || !die),
             ("--floor", self.floor == 0 || indexed),
-            ("--development", !self.development || artefact != ReleaseManifest),
+            ("--development", !self.development || artefact != ReleaseManifest && !update),
             ("--key", self.key.is_none() || image && !update),
             ("--update-key", self.update_key.is_none() || update),
             ("--delegation", self.delegation.is_none() || artefact == Manifest),

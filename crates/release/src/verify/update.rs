@@ -1,50 +1,94 @@
-//! An update image by itself, with the `update.json` that says what it is for.
+//! An update: its folder, or the image alone.
 //!
 //! # Threats
 //! Both come from whoever serves updates, who may have put one product's words beside another's image, or an older image beside
-//! newer words. So what `update.json` says has to be the signed index to the last byte, whose digest the manifest has. Without
-//! `update.json` nothing but the signatures can be told, and that is said.
+//! newer words. So what `update.json` says has to be the signed index to the last byte, whose digest the manifest has. An
+//! image alone has valid signatures at most, whomever it is for, and that is said; a folder has to have both. The board is that
+//! of this device code, whatever `update.json` names.
 
-use super::{Holding, Means, Verdict, image};
-use crate::update::FACTS_FILE;
-use crate::{Error, UpdateFacts, UpdateRelease, hex};
+use super::{Holding, Means, Verdict, image, read_artefact};
+use crate::artefact::Artefact;
+use crate::update::{FACTS_FILE, UPDATE_FILE};
+use crate::{Check, Error, ImageInfo, UpdateFacts, UpdateKey, UpdateRelease, files, hex};
+use memory_map::qemu_virt::BOARD;
 use sealed_image::Kind;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Verifies the update image that lies at `path`, for devices of the given root.
-pub(super) fn verify_update(
+/// Verifies the folder of an update, for devices of the given root. `checks` gets what holds, one after the other, up to the
+/// first thing that does not.
+///
+/// # Errors
+/// The first reason to refuse, with the device's code where it is a device that would refuse; a file that cannot be read.
+pub fn verify_update(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> Result<Verdict, Error> {
+    let update = Artefact::Images(Kind::Update);
+    if means.expected.is_some_and(|expected| expected != update) {
+        return Err(Error::OptionUnused { option: "--as", what: "folder of an update" });
+    }
+    means.refuse_unused(update)?;
+    let missing = |name: &str| Error::FileMissing { name: name.into() };
+    for name in [UPDATE_FILE, FACTS_FILE] {
+        if !files::is_there(&folder.join(name)) {
+            return Err(missing(name));
+        }
+    }
+    let facts = UpdateFacts::read(&folder.join(FACTS_FILE))?;
+    let image = read_artefact(&folder.join(UPDATE_FILE))?;
+    verify(UpdateRelease { facts, image: image.to_vec() }, means, &mut Holding { checks })
+}
+
+/// Verifies the update image that lies at `path`, with `update.json` if that lies beside it.
+pub(super) fn verify_image(
     untrusted: &[u8],
     path: &Path,
     means: &Means,
     hold: &mut Holding<'_>,
 ) -> Result<Verdict, Error> {
-    let Some(facts) = facts_beside(path)? else {
-        if means.update_key.is_some() {
-            return Err(Error::FileMissing { name: FACTS_FILE.into() });
-        }
-        let mut verdict = image::verify_images(untrusted, Kind::Update, means, hold)?;
-        verdict.unchecked = vec![format!(
-            "whom the update is for, whether these objects are its own, and their payloads: that takes {FACTS_FILE} beside it"
-        )];
-        return Ok(verdict);
-    };
-    let update = UpdateRelease { facts, image: untrusted.to_vec() };
-    let images = update.check_for(&means.trusted(), means.update_key.as_ref())?;
-    let UpdateRelease { facts, .. } = update;
+    let beside = path.with_file_name(FACTS_FILE);
+    if files::is_there(&beside) {
+        let update = UpdateRelease { facts: UpdateFacts::read(&beside)?, image: untrusted.to_vec() };
+        return verify(update, means, hold);
+    }
+    if means.update_key.is_some() {
+        return Err(Error::FileMissing { name: FACTS_FILE.into() });
+    }
+    let mut verdict = image::verify_images(untrusted, Kind::Update, means, hold)?;
+    verdict.unchecked[0] = format!(
+        "whom the update is for, whether these objects are its own, and their payloads: that takes {FACTS_FILE} beside it"
+    );
+    Ok(verdict)
+}
+
+fn verify(update: UpdateRelease, means: &Means, hold: &mut Holding<'_>) -> Result<Verdict, Error> {
+    if means.development {
+        return Err(Error::OptionUnused { option: "--development", what: "update" });
+    }
+    let facts = &update.facts;
+    if facts.board != BOARD {
+        return Err(Error::Image { offset: 0, error: sealed_image::Error::BoardWrong });
+    }
+    let key = means.update_key()?;
+    let images = update.check_for(&means.trusted(), key.as_ref())?;
     let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
     hold.add("index", format!("says what {FACTS_FILE} says, and names these objects"));
     let (product, minimum) = (&facts.product, facts.minimum_version);
     hold.add("admission", format!("a device of the product {product} takes it from version {minimum} on"));
     let mut unchecked = Vec::new();
-    if means.update_key.is_some() {
+    if let Some(key) = key {
         hold.add("payloads", format!("all {} opened, every byte is what was signed", images.len()));
         hold.add("bundle", "names these objects");
+        places(&update.image, &images, means, &key)?;
+        hold.add("places", "stage0 and stage2's loader have room in memory for all of it");
     } else {
-        unchecked.push("the payloads, and what the bundle names: --update-key FILE".into());
+        unchecked.push(
+            "the payloads, what the bundle names, and their places in memory: --update-key FILE".into(),
+        );
     }
-    unchecked.push("that it is the update of a release: give `kiln verify` the release folder".into());
+    unchecked.push(
+        "that it is the update of a release, and whether the root took a key back that signed it: give `kiln verify` the release folder"
+            .into(),
+    );
     let indices = facts.indices.iter().map(|(role, index)| (role.name().to_owned(), json!(index)));
     let facts = vec![
         ("product", json!(facts.product)),
@@ -58,11 +102,21 @@ pub(super) fn verify_update(
     Ok(Verdict { artefact: "update", facts, unchecked })
 }
 
-/// Reads what is said of an update in the folder that it lies in; `None` if nothing is.
-fn facts_beside(path: &Path) -> Result<Option<UpdateFacts>, Error> {
-    let path: PathBuf = path.with_file_name(FACTS_FILE);
-    if path.symlink_metadata().is_err() {
-        return Ok(None);
+/// Has stage0's and stage2's own code put what the update brings into their places in memory.
+fn places(slot: &[u8], images: &[ImageInfo], means: &Means, key: &UpdateKey) -> Result<(), Error> {
+    let key = key.sealing_key();
+    let from = |image: &ImageInfo| {
+        let offset = image.offset;
+        slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })
+    };
+    for image in images {
+        match image.kind {
+            Kind::Stage2 => {
+                image::boot_stage(from(image)?, image.kind, means, Some(&key))?;
+            }
+            Kind::Bundle => image::load_system(from(image)?, means, &key)?,
+            _ => {}
+        }
     }
-    UpdateFacts::read(&path).map(Some)
+    Ok(())
 }

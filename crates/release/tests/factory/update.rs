@@ -3,10 +3,11 @@
 use crate::common::{identity, owner, parts, pattern};
 use boot_crypto::{Key, sha256};
 use fail_code::FailCode;
-use memory_map::qemu_virt::BOARD;
+use memory_map::qemu_virt::{BOARD, STAGE_RUN};
 use release::{
-    Compression, Error, Identity, ImageInfo, OsRelease, Owner, ReleaseProfile, UpdateFacts, UpdateKey,
-    UpdateParts, UpdateRelease, inspect_slot, open_boot_slot, open_os_slot, test_keys,
+    Compression, Error, FlatImage, Identity, ImageInfo, Means, OsParts, OsPlaces, OsRelease, Owner,
+    ReleaseProfile, UpdateFacts, UpdateKey, UpdateParts, UpdateRelease, inspect_slot, open_boot_slot,
+    open_os_slot, test_keys, verify_update,
 };
 use sealed_image::host::{Inspected, SignedPayload};
 use sealed_image::{Kind, Role, Version};
@@ -206,6 +207,61 @@ fn images_that_were_moved_left_out_doubled_or_exchanged_are_refused() {
         assert!(code.is_some(), "{cut} bytes cut off");
     }
     assert_eq!(judged(sound.image[..length - 1].to_vec(), None), Some(FailCode::ImageTruncated));
+}
+
+/// The header of an arm64 Image, and bytes behind it.
+fn kernel() -> Vec<u8> {
+    let mut image = pattern(140_000, 3);
+    image[..64].fill(0);
+    image[16..24].copy_from_slice(&0x4_0000_u64.to_le_bytes());
+    image[24..32].copy_from_slice(&0b1010_u64.to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image
+}
+
+fn device_tree() -> Vec<u8> {
+    let mut blob = pattern(3_000, 4);
+    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
+    blob[4..8].copy_from_slice(&3_000_u32.to_be_bytes());
+    blob
+}
+
+#[test]
+fn what_an_update_brings_has_to_have_a_place_in_memory() {
+    let owner = owner();
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("update.key");
+    let key = UpdateKey::generate("demo", &key_file).unwrap();
+    key.write(&key_file, None).unwrap();
+    let root = *owner.root();
+    let judge = |kernel: Vec<u8>, places: OsPlaces, stage2: FlatImage, with_key: bool| {
+        let mut parts = parts();
+        parts.os = OsParts { kernel, device_tree: device_tree(), places, ..parts.os };
+        let os = OsRelease::sign(&owner, &identity(), parts.os).unwrap();
+        let stage2 = owner.sign_stage2(&identity(), stage2).unwrap();
+        let parts = UpdateParts { minimum_version: MINIMUM, stage2: Some(&stage2), os: &os };
+        let update = UpdateRelease::make(&owner, &identity(), &parts, &key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("update.img"), &update.image).unwrap();
+        std::fs::write(folder.path().join("update.json"), update.facts.to_json()).unwrap();
+        let update_key = with_key.then(|| key_file.clone());
+        let mut checks = Vec::new();
+        let verdict = verify_update(folder.path(), &Means { update_key, ..Means::new(root) }, &mut checks);
+        (code(verdict), checks.iter().any(|check| check.name == "places"))
+    };
+    let places = OsPlaces::default();
+    assert_eq!(judge(kernel(), places, parts().stage2, true), (None, true));
+    let elsewhere = STAGE_RUN.base + 0x1000;
+    let moved = FlatImage { load: elsewhere, entry: elsewhere, ..parts().stage2 };
+    let overlapping = OsPlaces { initramfs: places.kernel + 0x1000, ..places };
+    for (expected, kernel, places, stage2) in [
+        (FailCode::LoadAddress, kernel(), places, moved),
+        (FailCode::LoadOverlap, kernel(), overlapping, parts().stage2),
+        (FailCode::KernelInvalid, pattern(140_000, 3), places, parts().stage2),
+    ] {
+        assert_eq!(judge(kernel.clone(), places, stage2.clone(), true), (Some(expected), false));
+        assert_eq!(judge(kernel, places, stage2, false), (None, false), "it takes the key");
+    }
 }
 
 #[test]
