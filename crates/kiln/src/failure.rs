@@ -200,7 +200,9 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
         F::Missing(0) => {
             "Plug the token in, and look at its label: `pkcs11-tool --list-token-slots` shows it."
         }
-        F::Missing(_) => "Leave one of them plugged in, or give each a label of its own.",
+        F::Missing(_) => {
+            "Name its serial number too (`;serial=`, as `pkcs11-tool --list-token-slots` shows it), or leave one plugged in."
+        }
         F::PinMissing => "Set KILN_PIN, which is not set or empty, or run this on a terminal.",
         F::PinWrong => "Give the user's PIN of this token; a few wrong ones lock it.",
         F::PinLocked => "Have the token's security officer set a new PIN.",
@@ -208,6 +210,9 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
         F::Key(_) => "Remove the keys of the same name that are not the owner's.",
         F::KeyThere => "Take another token: each holds one owner, and keys are never written over.",
         F::Kind => "Make the keys with `kiln keys create`.",
+        F::Extractable => {
+            "Have the token make a key: `kiln keys create`; or import yours as sensitive and not extractable."
+        }
         F::Signature | F::Other(_) => "Try the token with its vendor's tools.",
     }
 }

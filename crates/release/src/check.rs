@@ -9,7 +9,8 @@ use lifecycle::ROLES;
 use memory_map::Region;
 use sealed_image::host::Inspected;
 use sealed_image::{
-    Bundle, Es256AndPs256, Kind, MAX_METADATA, Package, Policy, Root, Tally, UntrustedImage, VerifiedImage,
+    Bundle, Es256AndPs256, Header, Kind, MAX_METADATA, Package, Policy, Root, Tally, UntrustedImage,
+    VerifiedImage,
 };
 use std::fmt;
 use store::Cursor;
@@ -85,6 +86,27 @@ impl<'a> Judge<'a> {
             rollback_floor: u32::from(floor.unwrap_or_default()),
             refuse_test_keys: self.refuse_test_keys,
         })
+    }
+}
+
+impl Judge<'_> {
+    /// Verifies the signatures of an image, which must be of this kind.
+    pub(crate) fn verify<'i>(
+        &self,
+        slot: &'i [u8],
+        info: &ImageInfo,
+        kind: Kind,
+    ) -> Result<VerifiedImage<'i>, Error> {
+        let offset = info.offset;
+        let image = slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
+        let verified = || {
+            let length = Header::parse(image)?.metadata_len();
+            let short = sealed_image::Error::Truncated { found: image.len() as u32, expected: length };
+            let metadata = image.get(..length as usize).ok_or(short)?;
+            let image = UntrustedImage::parse(metadata)?;
+            self.policy(kind, |policy| image.verify::<Es256AndPs256>(policy))
+        };
+        verified().map_err(|error| Error::Image { offset, error })
     }
 }
 

@@ -2,10 +2,9 @@
 //!
 //! # Threats
 //! Whoever can put a file into a folder could have it taken for another one, so that its other files are not looked at. So a
-//! folder is known by all its files: one that has files of two is refused. A release lists each of its files and refuses any
-//! other by itself.
+//! folder is known by all its files: one that has files of two is refused.
 
-use crate::folder::is_release_folder;
+use crate::folder::{MANIFEST, SUMS};
 use crate::update::{FACTS_FILE, UPDATE_FILE};
 use crate::{DeviceFiles, Error, files, package_files};
 use std::path::{Path, PathBuf};
@@ -24,19 +23,15 @@ pub enum FolderKind {
 }
 
 impl FolderKind {
-    const INSIDE: [Self; 3] = [Self::Package, Self::Update, Self::Device];
+    const ALL: [Self; 4] = [Self::Release, Self::Package, Self::Update, Self::Device];
 
     /// Tells what a folder is by the names in it; `None` if it has none of those that Kiln writes.
     ///
     /// # Errors
     /// [`Error::ReleaseFile`] for files of two kinds.
     pub fn of(folder: &Path) -> Result<Option<Self>, Error> {
-        if is_release_folder(folder) {
-            return Ok(Some(Self::Release));
-        }
-        let mut found = Self::INSIDE
-            .into_iter()
-            .filter(|kind| kind.files(folder).iter().any(|file| files::is_there(file)));
+        let mut found =
+            Self::ALL.into_iter().filter(|kind| kind.files(folder).iter().any(|file| files::is_there(file)));
         match (found.next(), found.next()) {
             (Some(first), Some(second)) => Err(Error::ReleaseFile {
                 path: folder.into(),
@@ -61,8 +56,8 @@ impl FolderKind {
 
     fn files(self, folder: &Path) -> Vec<PathBuf> {
         let names: &[&str] = match self {
-            Self::Release => &[],
-            Self::Package => &package_files::PUBLIC,
+            Self::Release => &[MANIFEST, SUMS],
+            Self::Package => &package_files::ALL,
             Self::Update => &[UPDATE_FILE, FACTS_FILE],
             Self::Device => {
                 let device = DeviceFiles::new(folder);
@@ -87,6 +82,9 @@ mod tests {
             ("update.img", "disk.img"),
             ("update.json", "package.img"),
             ("stage1.img", "flash0.img"),
+            ("provisioning.key", "update.json"),
+            ("package.img", "SHA256SUMS"),
+            ("flash1.img", "release.cose"),
         ] {
             std::fs::write(folder.join(one), "").unwrap();
             assert!(matches!(FolderKind::of(folder), Ok(Some(kind)) if kind != FolderKind::Release), "{one}");
@@ -94,11 +92,7 @@ mod tests {
             std::os::unix::fs::symlink("nowhere", folder.join(other)).unwrap();
             let error = FolderKind::of(folder).unwrap_err().to_string();
             assert!(error.contains(" and of "), "{error}");
-            std::fs::write(folder.join("release.cose"), "").unwrap();
-            assert_eq!(FolderKind::of(folder).unwrap(), Some(FolderKind::Release));
-            [one, other, "release.cose"]
-                .iter()
-                .for_each(|name| std::fs::remove_file(folder.join(name)).unwrap());
+            [one, other].iter().for_each(|name| std::fs::remove_file(folder.join(name)).unwrap());
         }
     }
 }

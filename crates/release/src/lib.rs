@@ -62,8 +62,8 @@ pub use files::inside;
 pub use flash::{FlashLayout, write_disk};
 pub use folder::{
     BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PayloadConfig, PayloadKind,
-    ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UpdateConfig, VerifiedRelease,
-    make_release, read_root, read_root_key, verify_release,
+    ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UPDATE as UPDATE_FOLDER,
+    UpdateConfig, VerifiedRelease, make_release, read_root, read_root_key, verify_release,
 };
 pub use folder_kind::FolderKind;
 pub use from_fit::{FitFacts, FitSource};
@@ -88,4 +88,4 @@ pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};
 pub use vendor::SiliconVendor;
-pub use verify::{Means, Verdict, verify_artefact, verify_package, verify_update};
+pub use verify::{DEVICE_TREE, Means, Verdict, verify_artefact, verify_package, verify_update};

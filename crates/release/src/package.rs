@@ -14,6 +14,7 @@
 //! the package id, which a ticket carries.
 
 use crate::owner::STAGE_CHUNK;
+use crate::verify::check_places;
 use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, Trusted, check};
 use boot_crypto::host::random;
 use boot_crypto::{Digest, Key, sha256};
@@ -194,27 +195,46 @@ impl PackageRelease {
         Ok(images)
     }
 
+    /// Judges what a die of the lot has once it is provisioned: whether it has its places in the slots and in memory.
+    /// [`open_for`](Self::open_for) returned `images`.
+    pub(crate) fn check_places(
+        &self,
+        images: &[ImageInfo],
+        trusted: &Trusted,
+        content_key: &Key,
+    ) -> Result<(), Error> {
+        let judge = trusted.judge(&self.facts.board, self.facts.policy.production_floors);
+        check_places(&self.package, images, &judge, content_key)
+    }
+
     /// Verifies who signed stage1 and each image of the package, as a die that trusts this root does before it has a key.
-    /// stage1 comes first.
-    pub(crate) fn verify_signatures(&self, trusted: &Trusted) -> Result<Vec<ImageInfo>, Error> {
-        let policy = &self.facts.policy;
-        let mut images = Vec::new();
-        for (slot, first, floors) in [
-            (&self.stage1, Kind::Stage1, policy.secured_floors),
-            (&self.package, Kind::Package, policy.production_floors),
-        ] {
-            images.extend(check::verify_signatures(slot, first, &trusted.judge(&self.facts.board, floors))?);
-        }
-        let facts = &self.facts;
-        if images.iter().any(|image| image.version != facts.version || image.board != facts.board) {
+    pub(crate) fn verify_signatures(&self, trusted: &Trusted) -> Result<SignedImages, Error> {
+        let (facts, policy) = (&self.facts, &self.facts.policy);
+        let signed = |slot: &[u8], first, floors| {
+            check::verify_signatures(slot, first, &trusted.judge(&facts.board, floors))
+        };
+        let images = SignedImages {
+            stage1: signed(&self.stage1, Kind::Stage1, policy.secured_floors)?,
+            objects: signed(&self.package, Kind::Package, policy.production_floors)?,
+        };
+        let mut all = images.stage1.iter().chain(&images.objects);
+        if all.any(|image| image.version != facts.version || image.board != facts.board) {
             return Err(Error::ReleaseMixed { what: "an image is of another version or board" });
         }
-        let stage2 = images.iter().find(|image| image.kind == Kind::Stage2).map(|image| image.digest);
+        let stage2 = images.objects.iter().find(|image| image.kind == Kind::Stage2).map(|image| image.digest);
         if stage2 != Some(facts.stage2_measurement) {
             return Err(Error::ReleaseMixed { what: "stage2 is not the one that the release names" });
         }
         Ok(images)
     }
+}
+
+/// The images of a package whose signatures hold.
+pub(crate) struct SignedImages {
+    /// Those that lie in the place of stage1: it, at least.
+    pub(crate) stage1: Vec<ImageInfo>,
+    /// The index, and what lies behind it.
+    pub(crate) objects: Vec<ImageInfo>,
 }
 
 /// The parts of a package, each signed once: the package and an update of the same release seal the same ones.

@@ -4,6 +4,7 @@ use crate::files::{self, Readers};
 use crate::{ContentKey, Error, PackageFacts, PackageRelease, hex, unhex};
 use boot_crypto::Key;
 use lifecycle::{FusePolicy, ROLES};
+use memory_map::qemu_virt::{self, BOOT_SLOT_A};
 use sealed_image::Version;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -12,9 +13,13 @@ use zeroize::Zeroizing;
 const FACTS: &str = "release.json";
 const STAGE1: &str = "stage1.img";
 const PACKAGE: &str = "package.img";
+const PROVISIONING_KEY: &str = "provisioning.key";
 /// The files that are no secret.
 pub(crate) const PUBLIC: [&str; 3] = [FACTS, STAGE1, PACKAGE];
-const PROVISIONING_KEY: &str = "provisioning.key";
+/// All files.
+pub(crate) const ALL: [&str; 4] = [FACTS, STAGE1, PACKAGE, PROVISIONING_KEY];
+/// Longest `release.json` that is read, in bytes.
+const LONGEST_FACTS: u64 = 1 << 16;
 
 /// The form of `release.json` that this release writes and reads.
 const FORMAT: u32 = 1;
@@ -102,7 +107,9 @@ impl PackageFacts {
     /// A file that is not there or not what it should be.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FACTS);
-        Self::from_json(&files::read_text(&path)?).map_err(|reason| Error::ReleaseFile { path, reason })
+        let text = files::read_at_most(&path, LONGEST_FACTS)?;
+        let text = str::from_utf8(&text).map_err(|_| "it is no text in UTF-8".to_owned());
+        text.and_then(Self::from_json).map_err(|reason| Error::ReleaseFile { path, reason })
     }
 }
 
@@ -136,8 +143,8 @@ impl PackageRelease {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
             facts: PackageFacts::read(folder)?,
-            stage1: files::read(&folder.join(STAGE1))?,
-            package: files::read(&folder.join(PACKAGE))?,
+            stage1: files::read_at_most(&folder.join(STAGE1), BOOT_SLOT_A.size)?,
+            package: files::read_at_most(&folder.join(PACKAGE), qemu_virt::PACKAGE.size)?,
             provisioning_key: read_secret(&folder.join(PROVISIONING_KEY))?,
         })
     }

@@ -22,14 +22,15 @@ pub use key::{UpdateKey, UpdateKeyFault};
 
 use crate::check::{self, Judge, OpenedImage, Trusted};
 use crate::package::{facts as facts_of, level, seal_all};
+use crate::verify::check_places;
 use crate::{Error, Identity, ImageInfo, OsRelease, Owner, Profile, inspect_slot};
 use boot_crypto::{Digest, sha256};
 use lifecycle::ROLES;
 use memory_map::qemu_virt::FLASH1;
 use sealed_image::host::SignedPayload;
 use sealed_image::{
-    Admission, Bundle, Es256AndPs256, Header, Installed, Kind, PackageObject, Role, RoleIndices,
-    UntrustedImage, Update, UpdateError, VerifiedImage, Version, plain_digest,
+    Admission, Bundle, Installed, Kind, PackageObject, Role, RoleIndices, Update, UpdateError, Version,
+    plain_digest,
 };
 
 /// The file of the image, in the folder of an update.
@@ -140,7 +141,7 @@ impl UpdateRelease {
         let said = said.map_err(refused)?.encode();
         let update = Update::parse(&said).map_err(refused)?;
 
-        let index = device.verify(&self.image, first, Kind::Update)?;
+        let index = device.judge.verify(&self.image, first, Kind::Update)?;
         let manifest = index.manifest();
         let same = *index.manifest_digest() == facts.update_id
             && (manifest.version, manifest.board) == (facts.version, facts.board.as_str());
@@ -152,13 +153,25 @@ impl UpdateRelease {
         }
         let mut admission = update.admit(&index, &device.installed).map_err(refused)?;
         for image in objects {
-            let verified = device.verify(&self.image, image, image.kind)?;
+            let verified = device.judge.verify(&self.image, image, image.kind)?;
             admission.take(&verified).map_err(at(image))?;
         }
         if let Some(key) = key {
             device.open_all(&self.image, &images, key, admission, &said)?;
         }
         Ok(images)
+    }
+
+    /// Judges what the update brings as such a device has it once it is installed: whether it has its places in the slots
+    /// and in memory. [`check_for`](Self::check_for) returned `images`.
+    pub(crate) fn check_places(
+        &self,
+        images: &[ImageInfo],
+        trusted: &Trusted,
+        key: &UpdateKey,
+    ) -> Result<(), Error> {
+        let device = Device::of(&self.facts, trusted);
+        check_places(&self.image, images, &device.judge, &key.sealing_key())
     }
 }
 
@@ -182,20 +195,6 @@ impl<'a> Device<'a> {
             judge: trusted.judge(&facts.board, levels),
             installed: Installed { product, version, stage2: version, floors },
         }
-    }
-
-    /// Verifies the signatures of an image, which must be of this kind.
-    fn verify<'i>(&self, slot: &'i [u8], info: &ImageInfo, kind: Kind) -> Result<VerifiedImage<'i>, Error> {
-        let offset = info.offset;
-        let image = slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })?;
-        let verified = || {
-            let length = Header::parse(image)?.metadata_len();
-            let short = sealed_image::Error::Truncated { found: image.len() as u32, expected: length };
-            let metadata = image.get(..length as usize).ok_or(short)?;
-            let image = UntrustedImage::parse(metadata)?;
-            self.judge.policy(kind, |policy| image.verify::<Es256AndPs256>(policy))
-        };
-        verified().map_err(|error| Error::Image { offset, error })
     }
 
     /// Opens every image to its last byte; the index must hold what was said of it.

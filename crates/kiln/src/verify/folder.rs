@@ -3,11 +3,18 @@
 use super::{Verify, as_json, root_missing};
 use crate::{Failure, output};
 use release::{
-    Check, ContentKey, Error, OpeningKeys, ReleaseProfile, Revocations, Trusted, UpdateKey, hex, read_root,
-    read_root_key, verify_release,
+    Check, ContentKey, DEVICE_TREE, Error, OpeningKeys, ReleaseProfile, Revocations, Trusted, UPDATE_FOLDER,
+    UpdateKey, hex, read_root, read_root_key, verify_release,
 };
 use serde_json::json;
 use std::path::PathBuf;
+
+fn no_update() -> Failure {
+    Failure::new(
+        "the release has no update image that --update-key could open",
+        "Leave --update-key out, or make the release with [update] in its kiln.toml.",
+    )
+}
 
 impl Verify {
     pub(super) fn release(&self) -> Result<(), Failure> {
@@ -19,6 +26,11 @@ impl Verify {
         let revoked = self.revoked.iter().map(|path| read_root(path)).collect::<Result<_, _>>()?;
         let trusted = Trusted { root, revoked, floor: self.floor };
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
+        // Before anybody is asked for a passphrase.
+        let brings_update = self.path.join(UPDATE_FOLDER).symlink_metadata().is_ok();
+        if self.update_key.is_some() && !brings_update {
+            return Err(no_update());
+        }
         let update_key = |path: &PathBuf| UpdateKey::read(path, ReleaseProfile::Development);
         let update_key = self.update_key.as_ref().map(update_key).transpose()?;
         let mut checks = Vec::new();
@@ -28,10 +40,7 @@ impl Verify {
         let failed = |error| Failure::from(error).after(as_json(&checks));
         let verified = verified.map_err(failed)?;
         if update_key.is_some() && verified.update.is_none() {
-            return Err(Failure::new(
-                "the release has no update image that --update-key could open",
-                "Leave --update-key out, or make the release with [update] in its kiln.toml.",
-            ));
+            return Err(no_update());
         }
         if let Some(list) = &self.revoked_keys {
             let list = Revocations::read(list, &read_root_key(path)?)?;
@@ -44,10 +53,17 @@ impl Verify {
         }
         let mut unchecked = Vec::new();
         if content_key.is_none() {
-            unchecked.push("the payloads of the package, which takes its content key: --content-key FILE");
+            unchecked.push(
+                "the payloads of the package and their places, which takes its content key: --content-key FILE",
+            );
         }
         if verified.update.is_some() && update_key.is_none() {
-            unchecked.push("the payloads of the update, and what its bundle names: --update-key FILE");
+            unchecked.push(
+                "the payloads of the update, what its bundle names, and their places: --update-key FILE",
+            );
+        }
+        if content_key.is_some() || update_key.is_some() {
+            unchecked.push(DEVICE_TREE);
         }
         if self.revoked_keys.is_none() {
             unchecked.push("whether the root took a key back that signed it: --revoked-keys FILE");

@@ -68,6 +68,12 @@ impl Verify {
                 format!("Give --board {board}, which is the one that there is, or leave it out."),
             ));
         }
+        if self.revoked.len() > 3 {
+            return Err(Failure::new(
+                "the fuses of a device hold four roots, one of which is that of --root",
+                "Give --revoked three times at most.",
+            ));
+        }
         let is_folder = self.path.is_dir();
         let folder = if is_folder { FolderKind::of(&self.path)? } else { None };
         if self.revoked_keys.is_some() && folder != Some(FolderKind::Release) {

@@ -23,8 +23,8 @@ impl Desk {
         desk.put("stage0.bin", b"stage0 of a test");
         desk.put("stage1.elf", &elf(&[1; 5000]));
         desk.put("stage2.elf", &elf(&[2; 5000]));
-        desk.put("Image", &[3; 9000]);
-        desk.put("board.dtb", &[4; 500]);
+        desk.put("Image", &kernel(9000, 0x20_0000));
+        desk.put("board.dtb", &device_tree(500));
         desk
     }
 
@@ -125,4 +125,21 @@ pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
     writer.pad_until(offset);
     writer.write(code);
     bytes
+}
+
+/// The header of an arm64 Image, and bytes behind it.
+pub(crate) fn kernel(length: usize, memory: u64) -> Vec<u8> {
+    let mut image = vec![3; length];
+    image[..64].fill(0);
+    image[16..24].copy_from_slice(&memory.to_le_bytes());
+    image[24..32].copy_from_slice(&0b1010_u64.to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image
+}
+
+pub(crate) fn device_tree(length: usize) -> Vec<u8> {
+    let mut blob = vec![4; length];
+    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
+    blob[4..8].copy_from_slice(&(length as u32).to_be_bytes());
+    blob
 }

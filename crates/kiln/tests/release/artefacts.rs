@@ -8,6 +8,7 @@ use factory_proto::device::{Device, Session, VerifiedTicket};
 use factory_proto::{ClosingProof, Message, Ticket, content_type};
 use lifecycle::{Die, FuseFacts, Lifecycle, OtpImage, Row};
 use memory_map::qemu_virt::{BOARD, FLASH0, OTP};
+use release::inspect_slot;
 use sealed_image::host::{Signer, certify, delegation, encode_grant, sign_message};
 use sealed_image::{Grant, Kind, KindSet, MAX_BOARDS, PublicKey, Role, Version};
 use serde_json::Value;
@@ -44,7 +45,7 @@ fn images_are_verified_by_themselves_and_opened_with_their_key() {
     assert_eq!(verdict["artefact"], "package");
     assert_eq!(checks(&verdict), ["signatures"]);
     let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT} --key content.key"));
-    assert_eq!(checks(&verdict), sorted(["signatures", "payloads", "package"]));
+    assert_eq!(checks(&verdict), sorted(["signatures", "payloads", "package", "places"]));
 
     for (line, code) in [
         (format!("verify r1/package/stage1.img {ROOT} --floor 3"), "rolled-back"),
@@ -210,8 +211,11 @@ fn a_package_is_judged_by_the_root_that_is_given_and_never_by_its_own() {
         "{text}"
     );
     let verdict = desk.good_json(&format!("{line} --content-key content.key"));
-    assert_eq!(checks(&verdict), sorted(["owner root", "package", "signatures", "payloads", "index"]));
-    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        checks(&verdict),
+        sorted(["owner root", "package", "signatures", "payloads", "index", "places"])
+    );
+    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
 
     // Another owner's package, which is sound in itself, and one that only says that it is this owner's.
     desk.good("keys create others");
@@ -277,7 +281,10 @@ fn what_is_known_of_the_device_counts_for_folders_too_or_is_refused() {
             "bank",
             "--revoked keys/owner-root.pub.pem,--floor 1,--key content.key,--request bank,--delegation bank",
         ),
-        ("r1/package/stage1.img", "--request bank,--package r1/package,--delegation r1/release.cose"),
+        (
+            "r1/package/stage1.img",
+            "--development,--request bank,--package r1/package,--delegation r1/release.cose",
+        ),
         ("r1/release.cose", "--development,--key content.key"),
         ("keys/owner-os.delegation", "--floor 1,--key content.key"),
     ] {
@@ -355,8 +362,12 @@ fn a_delegation_that_no_device_can_use_is_refused() {
             Grant { kinds: KindSet::new(&[Kind::Stage1]), ..provision },
             Some("devices take ES256 only from the key provision"),
         ),
-        // Messages have neither kind nor version.
-        (Grant { role: Role::Authority, min_version: high, ..good }, None),
+        // Messages have no kind, so none counts; nor a version, so each has to.
+        (Grant { role: Role::Authority, ..good }, None),
+        (
+            Grant { role: Role::Authority, kinds: KindSet::default(), min_version: high, ..good },
+            Some("messages, which have no version"),
+        ),
         (Grant { key: rsa.public_key(), ..good }, Some("devices take ES256 only from the key boot")),
         (Grant { kinds: KindSet::new(&[Kind::Kernel]), ..good }, Some("the role boot does not sign kernel")),
         (Grant { kinds: KindSet::default(), ..good }, Some("may sign nothing")),
@@ -381,6 +392,8 @@ fn a_delegation_that_no_device_can_use_is_refused() {
         desk.put("one.delegation", &certify(&root, &encode_grant(&grant)).unwrap());
         let verdict = desk.good_json("verify one.delegation --root root.pem");
         assert!(!checks(&verdict).contains(&"use"), "{verdict}");
+        let said = desk.bad("verify one.delegation --root root.pem --development");
+        assert!(said.contains("--development says nothing about a delegation of such a role"), "{said}");
         let words = format!("no device reads the role {} yet", role.name());
         assert!(verdict["not_checked"].to_string().contains(&words), "{verdict}");
     }
@@ -399,13 +412,14 @@ fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
     let verdict = desk.good_json(&format!("verify longer.img {ROOT} --key content.key"));
     let not_checked = verdict["not_checked"].as_array().unwrap();
     assert_eq!(
-        not_checked,
-        &[format!("what lies behind, from byte {end:#x} on, which no device reads: stage1").as_str()]
+        not_checked[1..],
+        [format!("what lies behind, from byte {end:#x} on, which no device reads: stage1").as_str()]
     );
     let kinds = verdict["images"].as_array().unwrap();
     assert!(kinds.len() > 3 && !kinds.contains(&"stage1".into()), "{kinds:?}");
     let verdict = desk.good_json(&format!("verify r1/package/package.img {ROOT} --key content.key"));
-    assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 0);
+    let always = verdict["not_checked"].as_array().unwrap().clone();
+    assert!(always.len() == 1 && always[0].to_string().contains("device tree"), "{always:?}");
 
     // What is no image, alone and behind one that is; what flash holds by itself is nothing.
     let behind = |name: &str, bytes: &[u8]| {
@@ -415,15 +429,19 @@ fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
             _ => ("package", "content.key"),
         };
         let verdict = desk.good_json(&format!("verify longer.img {ROOT} --as {first} --key {key}"));
-        verdict["not_checked"].as_array().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+        let not_checked = verdict["not_checked"].as_array().unwrap().iter();
+        not_checked.filter(|what| !always.contains(what)).map(ToString::to_string).collect::<Vec<_>>()
     };
     for name in ["stage1.img", "package.img"] {
         let end = read(name).len();
         let aligned = end.next_multiple_of(4096);
         let from = |at: usize| format!("from byte {at:#x} on, which no device reads");
-        for rest in [vec![0; 9000], vec![0xFF; 9000]] {
+        for rest in [vec![0; 9000], vec![0xFF; 9000], [vec![0; aligned - end], vec![0xFF; 9000]].concat()] {
             assert!(behind(name, &rest).is_empty(), "{name}");
         }
+        // What is written in the two bytes of erased flash is written all the same.
+        let said = behind(name, &[[0; 5000], [0xFF; 5000]].concat());
+        assert!(said.len() == 1 && said[0].contains(&from(end + 5000)), "{name}: {said:?}");
         for at in [0, 1, 8999] {
             let mut rest = vec![0xFF; 9000];
             rest[at] = 1;
@@ -442,6 +460,24 @@ fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
             "{name}: {said:?}"
         );
     }
+    // Between two images as well.
+    let mut between = read("package.img");
+    let first = inspect_slot(&between).unwrap()[0].stored_bytes as usize;
+    assert!(!first.is_multiple_of(4096) && between[first] == 0);
+    between[first + 1] = 1;
+    desk.put("longer.img", &between);
+    for key in ["", "--key content.key"] {
+        let said = desk.good_json(&format!("verify longer.img {ROOT} {key}"))["not_checked"].to_string();
+        let words = format!("what lies between the images, from byte {:#x} on", first + 1);
+        assert!(said.contains(&words), "{said}");
+    }
+    // Without the key that says what is read, all has to be images that somebody signed.
+    let mut rest = read("package.img");
+    rest.resize(rest.len().next_multiple_of(4096), 0);
+    desk.put("longer.img", &[&rest[..], b"no image"].concat());
+    desk.bad(&format!("verify longer.img {ROOT}"));
+    desk.good(&format!("verify longer.img {ROOT} --key content.key"));
+
     // In the folder of a package too, once its facts say that it is this file.
     let facts = fs::read_to_string(desk.path("r1/package/release.json")).unwrap();
     let sum = |bytes: &[u8]| sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -456,6 +492,18 @@ fn what_lies_behind_a_package_is_named_and_counts_for_nothing() {
             assert!(said.contains(name), "{key}: {said}");
         }
     }
+    // A second stage1, which no device reads, is none of the package's objects.
+    let mut twice = read("stage1.img");
+    twice.truncate(inspect_slot(&twice).unwrap()[0].stored_bytes as usize);
+    let one = twice.clone();
+    twice.resize(twice.len().next_multiple_of(4096), 0);
+    twice.extend(one);
+    desk.put("r1/package/stage1.img", &twice);
+    let verdict = desk.good_json(&format!("verify r1/package {ROOT} --content-key content.key"));
+    let said = verdict["not_checked"].to_string();
+    assert!(said.contains("stage1.img: what lies behind") && said.contains(": stage1"), "{said}");
+    let objects = verdict["objects"].to_string();
+    assert!(objects.contains("package 1.2.3") && !objects.contains("stage1"), "{objects}");
 }
 
 #[test]

@@ -244,15 +244,36 @@ fn rsa_keys_of_the_role_os_sign_in_a_file_and_on_a_token() {
     let said = desk.bad(&again);
     assert!(said.contains("and the one next to it is"), "{said}");
 
+    // The longest keys that devices take, on a token of their own and in files.
+    token::softhsm(
+        &desk,
+        &["--init-token", "--free", "--label", "long", "--so-pin", token::PIN, "--pin", token::PIN],
+    );
+    desk.put("kiln.toml", CONFIG.replace("\"keys\"", "\"long\"").as_bytes());
+    let long = token.replace("an%20owner", "long");
+    desk.good(&format!("keys create long --role boot --role provision --pkcs11 {long}"));
+    desk.good(&format!("keys create long --role os --algorithm ps256-4096 --pkcs11 {long}"));
+    delegate_in(&desk, "long");
+    desk.good(&again);
+    desk.good("verify r2 --root long/owner-root.pub.pem --content-key 2.key");
+
+    let again = again.replace("r2", "r3").replace("2.key", "3.key");
     desk.put("kiln.toml", CONFIG.replace("\"keys\"", "\"files\"").as_bytes());
     desk.good("keys create files --role boot --role provision");
     desk.good("keys create files --role os --algorithm ps256-4096");
-    fs::copy(desk.path("offline/owner-root.pub.pem"), desk.path("files/owner-root.pub.pem")).unwrap();
+    delegate_in(&desk, "files");
+    desk.good(&again);
+    desk.good("verify r3 --root files/owner-root.pub.pem --content-key 3.key");
+}
+
+/// Has the root that is offline delegate every role to the keys of a folder.
+fn delegate_in(desk: &Desk, folder: &str) {
+    fs::copy(desk.path("offline/owner-root.pub.pem"), desk.path(&format!("{folder}/owner-root.pub.pem")))
+        .unwrap();
     for role in ROLES {
-        let key =
-            format!("--role {role} --key files/owner-{role}.pub.pem --out files/owner-{role}.delegation");
+        let key = format!(
+            "--role {role} --key {folder}/owner-{role}.pub.pem --out {folder}/owner-{role}.delegation"
+        );
         desk.good(&format!("keys delegate offline {key}"));
     }
-    desk.good(&again);
-    desk.good("verify r2 --root files/owner-root.pub.pem --content-key 2.key");
 }

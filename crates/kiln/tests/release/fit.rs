@@ -1,7 +1,8 @@
 //! Releases whose payloads come from a FIT.
 
 use crate::common::Desk;
-use crate::product::{CONFIG, kernel};
+use crate::common::kernel;
+use crate::product::CONFIG;
 use crate::{RELEASE, VERIFY, assert_nothing_left, desk};
 use serde_json::Value;
 use std::fs;

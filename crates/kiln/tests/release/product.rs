@@ -36,8 +36,6 @@ file = "customer.key"
 /// A desk with everything that a release is made of, but for the owner's keys.
 pub(crate) fn desk() -> Desk {
     let desk = Desk::new();
-    desk.put("Image", &kernel(9000, 0x20_0000));
-    desk.put("board.dtb", &device_tree(500));
     desk.put("initramfs.cpio", &[5; 700]);
     desk.put("customer.key", b"the key of a customer");
     desk.put("kiln.toml", CONFIG.as_bytes());
@@ -48,21 +46,4 @@ pub(crate) fn desk() -> Desk {
              {"name":"hal","version":"0.1.0"}]"#,
     );
     desk
-}
-
-/// The header of an arm64 Image, and bytes behind it.
-pub(crate) fn kernel(length: usize, memory: u64) -> Vec<u8> {
-    let mut image = vec![3; length];
-    image[..64].fill(0);
-    image[16..24].copy_from_slice(&memory.to_le_bytes());
-    image[24..32].copy_from_slice(&0b1010_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image
-}
-
-pub(crate) fn device_tree(length: usize) -> Vec<u8> {
-    let mut blob = vec![4; length];
-    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
-    blob[4..8].copy_from_slice(&(length as u32).to_be_bytes());
-    blob
 }

@@ -23,12 +23,13 @@ pub(crate) fn desk() -> Desk {
     desk
 }
 
-pub(crate) fn softhsm(desk: &Desk, arguments: &[&str]) {
+pub(crate) fn softhsm(desk: &Desk, arguments: &[&str]) -> String {
     let mut command = Command::new("softhsm2-util");
     command.current_dir(desk.path("")).env("SOFTHSM2_CONF", desk.path("softhsm2.conf"));
     let output = command.args(arguments).output();
     let output = output.expect("softhsm2-util is installed: `cargo xtask test` sees to that");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The name of the token.
@@ -122,6 +123,64 @@ fn whatever_is_wrong_with_a_token_is_named_and_nothing_is_released() {
     assert_refused(&desk, RELEASE, "and the one next to it is");
     softhsm(&desk, &["--init-token", "--free", "--label", "an owner", "--so-pin", PIN, "--pin", PIN]);
     assert_refused(&desk, RELEASE, "there are 2 such tokens");
+}
+
+#[test]
+fn a_token_is_told_from_another_of_its_label_by_its_serial_number() {
+    let desk = desk();
+    let serials = || {
+        let shown = softhsm(&desk, &["--show-slots"]);
+        let lines = shown.lines().filter_map(|line| line.trim().strip_prefix("Serial number:"));
+        lines.map(|serial| serial.trim().to_owned()).filter(|serial| !serial.is_empty()).collect::<Vec<_>>()
+    };
+    let first = serials().pop().unwrap();
+    softhsm(&desk, &["--init-token", "--free", "--label", "an owner", "--so-pin", PIN, "--pin", PIN]);
+    assert_eq!(serials().len(), 2);
+    assert_refused(&desk, &owner(), "there are 2 such tokens");
+    let with = |more: &str| owner().replace("an%20owner", &format!("an%20owner;{more}"));
+    for wrong in ["serial=0123456789abcdef", "model=another", "manufacturer="] {
+        assert_refused(&desk, &with(wrong), "there is no such token");
+    }
+    assert_refused(&desk, &with("slot-id=0"), "its `slot-id` is not compared with anything");
+    desk.good(&with(&format!("serial={first};manufacturer=SoftHSM%20project;model=SoftHSM%20v2")));
+    let boot = fs::read_to_string(desk.path("keys/owner-boot.key.uri")).unwrap();
+    assert!(boot.contains(&format!(";serial={first};")), "{boot}");
+    desk.good(RELEASE);
+    desk.good(VERIFY);
+    // What else a tool says of the key has to hold as well.
+    let uri = desk.path("keys/owner-boot.key.uri");
+    fs::write(&uri, boot.replacen(";type", ";id=boot;type", 1)).unwrap();
+    desk.good("release --content-key 2.key --out r2");
+    fs::write(&uri, boot.replacen(";type", ";id=os;type", 1)).unwrap();
+    let said = desk.bad("release --content-key 3.key --out r3");
+    assert!(said.contains("there is no such key on the token"), "{said}");
+}
+
+/// SoftHSM keeps an object in a file of attributes: number, kind (1 for a truth value), value.
+#[test]
+fn a_key_that_the_token_would_give_out_signs_nothing() {
+    const EXTRACTABLE: [u8; 16] = [0, 0, 0, 0, 0, 0, 1, 0x62, 0, 0, 0, 0, 0, 0, 0, 1];
+    const SENSITIVE: [u8; 16] = [0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0, 1];
+    let desk = desk();
+    desk.good(&owner());
+    let token = fs::read_dir(desk.path("tokens")).unwrap().next().unwrap().unwrap().path();
+    let objects: Vec<_> = fs::read_dir(token).unwrap().map(|one| one.unwrap().path()).collect();
+    for (attribute, value) in [(EXTRACTABLE, 0xFF), (SENSITIVE, 0)] {
+        let mut altered = Vec::new();
+        for path in &objects {
+            let good = fs::read(path).unwrap();
+            let Some(at) = good.windows(16).position(|window| window == attribute) else { continue };
+            let mut bytes = good.clone();
+            assert_eq!(bytes[at + 16], !value, "keys are made sensitive and not extractable");
+            bytes[at + 16] = value;
+            fs::write(path, bytes).unwrap();
+            altered.push((path, good));
+        }
+        assert_eq!(altered.len(), 4, "root, boot, provision, os");
+        assert_refused(&desk, RELEASE, "the token would give the key out");
+        altered.iter().for_each(|(path, good)| fs::write(path, good).unwrap());
+    }
+    desk.good(RELEASE);
 }
 
 #[test]

@@ -79,6 +79,12 @@ fn a_release_brings_an_update_that_is_verified_by_name_with_and_without_its_key(
     let verified = desk.good_json(&format!("{VERIFY} --update-key update.key --content-key content.key"));
     assert!(verified["checks"]["update payloads"].as_str().unwrap().starts_with("opened"), "{verified}");
     assert!(verified["checks"]["payloads"].as_str().unwrap().starts_with("8 opened"), "{verified}");
+    for places in ["places", "update places"] {
+        assert!(
+            verified["checks"][places].as_str().unwrap().contains("once they are installed"),
+            "{verified}"
+        );
+    }
 
     // The same images as in the package, each sealed for its place.
     let package = inspect_slot(&found["package/package.img"]).unwrap();
@@ -107,7 +113,8 @@ fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
         assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
         let verdict = desk.good_json(&format!("verify {path} {ROOT} --update-key update.key"));
         assert_eq!(names(&verdict), ["admission", "bundle", "index", "payloads", "places", "signatures"]);
-        assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 1);
+        assert_eq!(verdict["not_checked"].as_array().unwrap().len(), 2);
+        assert!(verdict["not_checked"].to_string().contains("device tree"), "{verdict}");
         let tree: Value = serde_json::from_str(&desk.good("inspect r1/update --json")).unwrap();
         assert_eq!(tree["facts"]["minimum version"], "1.1.0");
         assert_eq!(tree["images"]["images"].as_array().unwrap().len(), 6);
@@ -201,9 +208,16 @@ fn an_update_beside_something_else_is_neither() {
         }
     }
     desk.good(&format!("verify r1/package {ROOT}"));
-    // A release lists its files: this is not one of them.
-    fs::copy(desk.path("r1/update/update.img"), desk.path("r1/update.img")).unwrap();
-    assert!(desk.bad(VERIFY).contains("release-file-unlisted"));
+    for (from, to) in [("r1/update/update.img", "r1/update.img"), ("r1/SHA256SUMS", "r1/package/SHA256SUMS")]
+    {
+        fs::copy(desk.path(from), desk.path(to)).unwrap();
+        let folder = to.rsplit_once('/').unwrap().0;
+        for verb in [format!("verify {folder} {ROOT}"), format!("inspect {folder}")] {
+            let said = desk.bad(&verb);
+            assert!(said.contains("it has files of a release and of"), "{verb}: {said}");
+        }
+        fs::remove_file(desk.path(to)).unwrap();
+    }
 }
 
 #[test]
@@ -218,6 +232,11 @@ fn no_passphrase_is_asked_for_where_an_update_key_says_nothing() {
     }
     let said = desk.bad(&format!("verify r1/update {ROOT} --update-key update.key"));
     assert!(said.contains("no passphrase was given"), "{said}");
+    let said = desk.bad(&format!("{VERIFY} --update-key update.key"));
+    assert!(said.contains("no passphrase was given"), "{said}");
+    fs::remove_dir_all(desk.path("r1/update")).unwrap();
+    let said = desk.bad(&format!("{VERIFY} --update-key update.key"));
+    assert!(said.contains("has no update image that --update-key could open"), "{said}");
 }
 
 #[test]

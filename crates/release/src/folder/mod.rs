@@ -51,8 +51,8 @@ pub(crate) use provenance::PROVENANCE;
 pub use sbom::CrateInfo;
 pub(crate) use sbom::SBOM;
 pub(crate) use sbom::inspect as inspect_bill;
+pub(crate) use sums::SUMS;
 pub use update_config::UpdateConfig;
-pub(crate) use verify::is_release_folder;
 pub use verify::{Check, OpeningKeys, VerifiedRelease, read_root, read_root_key, verify_release};
 
 use crate::{Error, inspect_slot};
@@ -71,7 +71,7 @@ const ROLE_KEY: &str = "keys/provision.pub.pem";
 /// The content key, sealed to the authority.
 pub(crate) const SEALED_KEY: &str = "content-key.sealed";
 /// The folder of the update.
-pub(crate) const UPDATE: &str = "update";
+pub const UPDATE: &str = "update";
 /// The update image.
 const UPDATE_IMAGE: &str = "update/update.img";
 /// What is known of the update image without a key.

@@ -5,6 +5,8 @@ use super::provenance::{self, PROVENANCE};
 use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
 use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests, update};
+use crate::package::SignedImages;
+use crate::verify::PLACES;
 use crate::{
     ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, Trusted, UpdateFacts,
     UpdateKey, files, hex, inspect_slot, read_key_text,
@@ -71,11 +73,6 @@ pub fn read_root(path: &Path) -> Result<Digest, Error> {
 pub fn read_root_key(path: &Path) -> Result<[u8; 64], Error> {
     let text = files::read_text(path)?;
     es256_public_from_pem(&text).map_err(|error| Error::KeyFile { path: path.into(), error })
-}
-
-/// Tells whether a folder is to be a release folder, and not a package.
-pub(crate) fn is_release_folder(folder: &Path) -> bool {
-    [MANIFEST, SUMS].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
 }
 
 /// Verifies a release folder for devices that trust an owner root, which must come from elsewhere. `checks` gets what holds, one after
@@ -146,12 +143,17 @@ pub fn verify_release(
             "payloads",
             format!("{} opened and checked as a device does; the SBOM has their SHA-256", opened.len()),
         );
+        let opened: Vec<_> = opened.into_iter().map(|image| image.info).collect();
+        package.check_places(&opened, trusted, &content_key.0)?;
+        hold("places", PLACES.into());
     }
-    if update.is_some() && keys.update_key.is_some() {
+    let updated = update.as_ref().map(|update| inspect_slot(&update.image)).transpose()?;
+    if let (Some(update), Some(images), Some(key)) = (&update, &updated, keys.update_key) {
         hold("update payloads", "opened to the last byte, and checked as a device does".into());
+        update.check_places(images, trusted, key)?;
+        hold("update places", PLACES.into());
     }
     let mut signers: Vec<Digest> = signed.keys.iter().map(|key| PublicKey::P256(*key).thumbprint()).collect();
-    let updated = update.as_ref().map(|update| inspect_slot(&update.image)).transpose()?;
     let all = images.iter().chain(updated.iter().flatten());
     signers.extend(all.flat_map(|image| image.signers.iter().copied()));
     signers.sort_unstable();
@@ -307,7 +309,7 @@ fn check_images(
     files: &BTreeMap<String, Vec<u8>>,
     trusted: &Trusted,
 ) -> Result<Vec<ImageInfo>, Error> {
-    let images = package.verify_signatures(trusted)?;
+    let SignedImages { stage1, objects } = package.verify_signatures(trusted)?;
     let mut manifests = 0;
     for slot in [&package.stage1, &package.package] {
         for (name, manifest) in signed_manifests(slot)? {
@@ -321,7 +323,7 @@ fn check_images(
     if files.keys().filter(|name| name.starts_with("manifests/")).count() != manifests {
         return Err(Error::ReleaseMixed { what: "there is a manifest of no image" });
     }
-    Ok(images)
+    Ok([stage1, objects].concat())
 }
 
 /// Checks that the bill names the part behind each signed manifest, and returns what it says of each.

@@ -67,10 +67,14 @@ impl Limits {
             ));
         }
         self.check_versions()?;
-        if !self.every_version() && kinds_of(role).next().is_none() {
-            return Err(format!("the role {name} signs messages, which have no version to limit it to"));
+        if kinds_of(role).next().is_none() { self.check_messages(role) } else { Ok(()) }
+    }
+
+    fn check_messages(&self, role: Role) -> Result<(), String> {
+        if self.every_version() {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("the role {} signs messages, which have no version to limit it to", role.name()))
     }
 
     fn check_versions(&self) -> Result<(), String> {
@@ -292,7 +296,7 @@ pub(crate) fn certificate(
 pub(crate) enum Use {
     /// Images of these kinds.
     Images(Vec<Kind>),
-    /// The authority's answers, of whatever kinds and versions the delegation speaks: they have neither.
+    /// The authority's answers, whatever kinds the delegation names: they have none.
     Messages,
     /// Nothing: the role is one that devices do not read yet.
     Reserved,
@@ -306,7 +310,11 @@ pub(crate) enum Use {
 pub(crate) fn check_use(grant: &Grant<'_>) -> Result<Use, DelegationFault> {
     let limits = Limits::of(grant);
     match grant.role {
-        Role::Authority => return Ok(Use::Messages),
+        // They have no version either, so a device takes them from a key of every version only.
+        Role::Authority => {
+            let checked = limits.check_messages(grant.role);
+            return checked.map(|()| Use::Messages).map_err(DelegationFault::Limits);
+        }
         Role::Debug | Role::Transfer => return Ok(Use::Reserved),
         Role::Boot | Role::Provision | Role::Os => {}
     }

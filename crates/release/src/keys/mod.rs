@@ -26,6 +26,7 @@ mod name;
 mod passphrase;
 mod revocation;
 mod token;
+mod token_uri;
 
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
 pub(crate) use delegation::{Use, certificate, check_use};
@@ -35,4 +36,5 @@ pub use list::{KeptIn, KeyState, list_keys};
 pub use name::{KeyName, ROOT_PUBLIC, revoked_file};
 pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase, PassphraseFault};
 pub use revocation::Revocations;
-pub use token::{PIN_VARIABLE, TokenFault, TokenKey, TokenUri};
+pub use token::{PIN_VARIABLE, TokenFault, TokenKey};
+pub use token_uri::TokenUri;

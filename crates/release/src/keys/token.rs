@@ -1,7 +1,7 @@
 //! Keys in hardware: PKCS#11 tokens (v2.40), named by URIs (RFC 7512). ES256 is `CKM_ECDSA`, PS256 `CKM_RSA_PKCS_PSS`.
 //!
 //! *Whoever copies the disk* of the machine that signs gets no key: it is made on the token, is marked sensitive and not
-//! extractable, and signs there. *Whoever reads files, process lists or logs* gets no PIN: it comes from the environment
+//! extractable, and signs there; one that is marked otherwise, since it was imported, is refused. *Whoever reads files, process lists or logs* gets no PIN: it comes from the environment
 //! (`KILN_PIN`) or is asked for on the terminal, is kept no longer than the login takes, and a URI that holds one is refused. *A token that is another, or lies*, signs
 //! with another key than the one that the owner's certificates name: every signature is verified with the public key before
 //! it is used, and what a release says is verified as devices do before it is published.
@@ -12,7 +12,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{KeyAlgorithm, PublicPart};
+use super::{KeyAlgorithm, PublicPart, TokenUri};
 use crate::Error;
 use boot_crypto::{Digest, es256_low_s, es256_verify, ps256_verify};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -22,7 +22,6 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::types::{AuthPin, Ulong};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sealed_image::PublicKey;
 use sealed_image::host::{Signer, SignerError};
 
@@ -38,10 +37,6 @@ const EXPONENT: [u8; 3] = [1, 0, 1];
 /// PS256 (RFC 8230, 2): the salt is as long as the hash.
 const PS256: PkcsPssParams =
     PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
-/// What is written as `%XX` in a URI.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same behind the question mark.
-const ESCAPED_IN_QUERY: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// What is wrong with a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +59,8 @@ pub enum TokenFault {
     KeyThere,
     /// The key is none that devices verify with.
     Kind,
+    /// The token would give the private key out.
+    Extractable,
     /// A signature is not one of this key.
     Signature,
     /// The module reports something else.
@@ -86,6 +83,9 @@ impl fmt::Display for TokenFault {
             Self::Kind => {
                 f.write_str("the key is neither P-256 nor RSA with 3072 or 4096 bits and the exponent 65537")
             }
+            Self::Extractable => f.write_str(
+                "the token would give the key out: it is not marked sensitive, or it is extractable",
+            ),
             Self::Signature => f.write_str("the token returned a signature that is not one of its key"),
             Self::Other(reason) => f.write_str(reason),
         }
@@ -106,71 +106,8 @@ impl From<Pkcs11Error> for TokenFault {
     }
 }
 
-/// Names a token, or a key on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenUri {
-    module: PathBuf,
-    token: String,
-    object: Option<String>,
-}
-
-impl TokenUri {
-    /// Reads a URI such as `pkcs11:token=owner;object=boot?module-path=/usr/lib/softhsm/libsofthsm2.so`: the label of the
-    /// token, that of the key where one is meant, and the module that talks to it.
-    ///
-    /// # Errors
-    /// What is none, lacks the token or the module, or holds a PIN.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let refused = |reason: &str| fault(without_pin(text), TokenFault::Uri(reason.into()));
-        let uri = pk11_uri_parser::parse(text).map_err(|_| refused("it is not a PKCS#11 URI (RFC 7512)"))?;
-        if uri.pin_value().is_some() || uri.pin_source().is_some() {
-            return Err(refused(
-                "it says where the PIN is, which belongs into KILN_PIN or onto the terminal",
-            ));
-        }
-        let decoded = |value: Option<&str>| {
-            let value = percent_decode_str(value?).decode_utf8().ok()?.into_owned();
-            (!value.is_empty()).then_some(value)
-        };
-        let token = decoded(uri.token()).ok_or_else(|| refused("it names no token (`token=LABEL`)"))?;
-        let module = decoded(uri.module_path())
-            .ok_or_else(|| refused("it names no module (`?module-path=/path/of/the/module.so`)"))?;
-        Ok(Self { module: module.into(), token, object: decoded(uri.object()) })
-    }
-
-    fn label(&self) -> Result<&str, Error> {
-        let label = self.object.as_deref();
-        label.ok_or_else(|| fault(self, TokenFault::Uri("it names no key (`object=LABEL`)".into())))
-    }
-
-    /// Names a key on the same token.
-    #[must_use]
-    pub fn key(&self, label: &str) -> Self {
-        Self { object: Some(label.into()), ..self.clone() }
-    }
-}
-
-impl fmt::Display for TokenUri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let escaped = |text| utf8_percent_encode(text, ESCAPED);
-        write!(f, "pkcs11:token={}", escaped(&self.token))?;
-        if let Some(object) = &self.object {
-            write!(f, ";object={};type=private", escaped(object))?;
-        }
-        write!(f, "?module-path={}", utf8_percent_encode(&self.module.to_string_lossy(), ESCAPED_IN_QUERY))
-    }
-}
-
-fn fault(uri: impl fmt::Display, fault: TokenFault) -> Error {
+pub(super) fn fault(uri: impl fmt::Display, fault: TokenFault) -> Error {
     Error::Token { uri: uri.to_string(), fault }
-}
-
-/// Returns a URI as far as it may be shown. What is none is not shown at all: it may be a key that lies in a file for URIs.
-fn without_pin(text: &str) -> &str {
-    if !text.starts_with("pkcs11:") || text.contains('\n') {
-        return "the name of the key";
-    }
-    text.find("pin-").map_or(text, |at| &text[..at])
 }
 
 /// A key on a token, which signs there.
@@ -252,17 +189,21 @@ impl TokenKey {
 
     fn find(uri: &TokenUri, session: Session) -> Result<Self, Error> {
         let failed = |error: Pkcs11Error| fault(uri, error.into());
-        let label = uri.label()?;
+        let template = uri.template()?;
         let one = |class| {
-            let found = session
-                .find_objects(&[Attribute::Class(class), Attribute::Label(label.into())])
-                .map_err(failed)?;
+            let wanted = [&[Attribute::Class(class)], &template[..]].concat();
+            let found = session.find_objects(&wanted).map_err(failed)?;
             match found.as_slice() {
                 [one] => Ok(*one),
                 found => Err(fault(uri, TokenFault::Key(found.len()))),
             }
         };
         let (key, public_key) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
+        let kept = session.get_attributes(key, &[AttributeType::Sensitive, AttributeType::Extractable]);
+        let kept = kept.map_err(failed)?;
+        if ![Attribute::Sensitive(true), Attribute::Extractable(false)].iter().all(|it| kept.contains(it)) {
+            return Err(fault(uri, TokenFault::Extractable));
+        }
         let public = public_part(uri, &session, public_key)?;
         Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
     }
@@ -352,7 +293,8 @@ fn destroy(session: &Session, halves: [ObjectHandle; 2]) -> bool {
 
 /// Removes keys that were just made, and returns why: with the names of those that could not be removed.
 pub(crate) fn unmake<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, why: Error) -> Error {
-    let left = keys.into_iter().filter(|key| !key.remove()).filter_map(|key| key.uri.object.clone());
+    let left =
+        keys.into_iter().filter(|key| !key.remove()).filter_map(|key| key.uri.object().map(String::from));
     and_left(why, left.collect())
 }
 
@@ -370,11 +312,11 @@ enum Access {
 /// Opens a session with the token that `uri` names, logged in.
 fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
     let failed = |error: Pkcs11Error| fault(uri, error.into());
-    let pkcs11 = module(&uri.module).map_err(|error| fault(uri, error))?;
+    let pkcs11 = module(uri.module()).map_err(|error| fault(uri, error))?;
     let mut found = Vec::new();
     for slot in pkcs11.get_slots_with_token().map_err(failed)? {
         let token = pkcs11.get_token_info(slot).map_err(failed)?;
-        if token.label().trim_end() == uri.token {
+        if uri.is(&token) {
             found.push((slot, token));
         }
     }
@@ -427,49 +369,13 @@ fn pin(uri: &TokenUri) -> Result<AuthPin, Error> {
     if !std::io::stdin().is_terminal() {
         return Err(fault(uri, TokenFault::PinMissing));
     }
-    let pin = rpassword::prompt_password(format!("PIN of the token {}: ", uri.token));
+    let pin = rpassword::prompt_password(format!("PIN of the token {}: ", uri.token()));
     pin.map(AuthPin::from).map_err(|_| fault(uri, TokenFault::PinMissing))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const URI: &str = "pkcs11:token=an%20owner;object=boot;type=private?module-path=/lib/softhsm2.so";
-
-    #[test]
-    fn a_uri_survives_being_written() {
-        let uri = TokenUri::parse(URI).unwrap();
-        assert_eq!((uri.token.as_str(), uri.object.as_deref()), ("an owner", Some("boot")));
-        assert_eq!(uri.module, Path::new("/lib/softhsm2.so"));
-        assert_eq!(uri.to_string(), URI);
-        let odd = TokenUri { token: "a;b?c=d%&/ö".into(), ..uri.key("r;t") };
-        assert_eq!(TokenUri::parse(&odd.to_string()).unwrap(), odd);
-    }
-
-    #[test]
-    fn a_uri_that_lacks_something_or_holds_a_pin_is_refused_and_the_pin_not_shown() {
-        let refused = [
-            "owner",
-            "pkcs11:object=boot?module-path=/m.so",
-            "pkcs11:token=?module-path=/m.so",
-            "pkcs11:token=owner",
-            "pkcs11:token=owner?module-path=/m.so&pin-value=secret",
-            "pkcs11:token=owner?pin-value=secret&module-path=/m.so",
-            "pkcs11:token=owner?module-path=/m.so&pin-source=file:/pin",
-        ];
-        for text in refused {
-            let error = TokenUri::parse(text).unwrap_err();
-            assert!(matches!(&error, Error::Token { fault: TokenFault::Uri(_), .. }), "{text}: {error}");
-            assert!(!error.to_string().contains("secret"), "{error}");
-        }
-        // A key that was put into a file for URIs.
-        let key = boot_crypto::host::Es256Key::generate().to_pem();
-        for text in [key.to_string(), format!("pkcs11:\n{}", *key)] {
-            let error = TokenUri::parse(&text).unwrap_err().to_string();
-            assert!(error.starts_with("the name of the key: the URI cannot be used"), "{error}");
-        }
-    }
 
     #[test]
     fn what_a_token_says_of_a_pin_is_told_apart() {

@@ -11,7 +11,7 @@ use memory_map::qemu_virt::BOARD;
 use sealed_image::host::{
     Inspected, InspectedManifest, InspectedMessage, delegation, verify_certificate, verify_manifest as signed,
 };
-use sealed_image::{Es256AndPs256, Kind, PublicKey};
+use sealed_image::{Es256AndPs256, Kind, PublicKey, Role};
 use serde_json::json;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(super) fn verify_manifest(
         .judge()
         .policy(kind, |policy| signed::<Es256AndPs256>(&part, untrusted, policy))
         .map_err(|error| Error::Signed { what: "manifest", error })?;
-    let role = kind.role().map_or("none", sealed_image::Role::name);
+    let role = kind.role().map_or("none", Role::name);
     hold.add("signatures", format!("of the role {role}, which {} delegates to", means.by_root()));
     hold.add("manifest", format!("as devices want it of a {}, for the board {BOARD}", kind.name()));
     Ok(Verdict {
@@ -83,6 +83,10 @@ pub(super) fn verify_delegation(
     let found = verify_certificate(&file.certificate, &means.root, &means.roots(), !means.development);
     let found = found.map_err(refused)?;
     hold.add("signature", format!("of {}", means.by_root()));
+    // Development dies are not provisioned: they read nothing that the other roles sign.
+    if means.development && !matches!(found.role, Role::Boot | Role::Os) {
+        return Err(Error::OptionUnused { option: "--development", what: "delegation of such a role" });
+    }
     if !found.boards().any(|board| board == BOARD) {
         return Err(refused(sealed_image::Error::BoardNotDelegated));
     }

@@ -22,10 +22,15 @@ mod device;
 mod fuses;
 mod host;
 mod image;
+mod installed;
 mod package;
+mod stages;
 mod unused;
 mod update;
 
+pub use image::DEVICE_TREE;
+pub(crate) use image::PLACES;
+pub(crate) use installed::check_places;
 pub use package::verify_package;
 pub use update::verify_update;
 

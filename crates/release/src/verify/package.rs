@@ -5,9 +5,9 @@
 //! folder names has to be the same before anything else of it is looked at. What only the content key opens, and what only the
 //! release folder says, is named as not checked.
 
-use super::image::beyond;
+use super::image::{DEVICE_TREE, PLACES, infos, unread};
 use super::{Holding, Means, Verdict};
-use crate::{Check, Error, PackageRelease, Trusted, hex};
+use crate::{Check, Error, ImageInfo, PackageRelease, Trusted, hex};
 use boot_crypto::Key;
 use memory_map::qemu_virt::BOARD;
 use serde_json::json;
@@ -30,38 +30,41 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
     hold.add("owner root", format!("the package is for dies of {}", means.by_root()));
     hold.add("package", "its files belong together, and a die of the lot boots its stage1");
     let images = package.verify_signatures(&trusted)?;
-    let names: Vec<_> = images.iter().map(|image| image.kind.name()).collect();
+    let names: Vec<_> = images.stage1.iter().chain(&images.objects).map(|image| image.kind.name()).collect();
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
     let mut unchecked = Vec::new();
-    let [stage1, objects @ ..] = images.as_slice() else { return Err(Error::SlotEmpty) };
     let opened = match &means.key {
-        Some(key) => open(&package, &trusted, key, &mut hold)?,
+        Some(key) => {
+            unchecked.push(DEVICE_TREE.into());
+            open(&package, &trusted, key, &mut hold)?
+        }
         None => {
             unchecked
                 .push("the payloads of the package, which takes its content key: --content-key FILE".into());
             unchecked.push(
                 "whether its index and its bundle name these objects, which is in their payloads".into(),
             );
-            0
+            Vec::new()
         }
     };
-    // Objects that the index does not name are read by no device.
-    let last = if opened == 0 { objects.last() } else { objects.get(opened - 1) };
-    for (file, slot, last) in
-        [("stage1.img", &package.stage1, Some(stage1)), ("package.img", &package.package, last)]
-    {
-        let beyond = last.and_then(|last| beyond(slot, last));
-        unchecked.extend(beyond.map(|beyond| format!("{file}: {beyond}")));
+    // Objects that the index does not name are read by no device; without the key it may name them all.
+    let read = if opened.is_empty() { &images.objects } else { &opened };
+    let parts = [
+        ("stage1.img", &package.stage1, images.stage1.get(..1).unwrap_or_default()),
+        ("package.img", &package.package, &read[..]),
+    ];
+    for (file, slot, images) in parts {
+        unchecked.extend(unread(slot, images).iter().map(|what| format!("{file}: {what}")));
     }
     unchecked.push("SBOM, provenance, and who released it: give `kiln verify` the release folder".into());
     let facts = &package.facts;
-    let objects = objects.iter().map(|image| format!("{} {}", image.kind.name(), image.version));
+    let objects = read.iter().map(|image| format!("{} {}", image.kind.name(), image.version));
     let facts = vec![
         ("package id", json!(hex(&facts.package_id))),
         ("board", json!(facts.board)),
         ("version", json!(facts.version.to_string())),
         ("objects", objects.collect()),
-        ("objects opened", json!(opened)),
+        ("objects opened", json!(opened.len())),
     ];
     Ok(Verdict { artefact: "package", facts, unchecked })
 }
@@ -71,9 +74,11 @@ fn open(
     trusted: &Trusted,
     key: &Key,
     hold: &mut Holding<'_>,
-) -> Result<usize, Error> {
-    let opened = package.open_for(trusted, key)?;
+) -> Result<Vec<ImageInfo>, Error> {
+    let opened = infos(package.open_for(trusted, key)?);
     hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
     hold.add("index", "names these objects, and the bundle those of the system");
-    Ok(opened.len())
+    package.check_places(&opened, trusted, key)?;
+    hold.add("places", PLACES);
+    Ok(opened)
 }

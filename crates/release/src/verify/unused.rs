@@ -10,6 +10,16 @@ use crate::artefact::Artefact;
 use factory_proto::Message;
 use sealed_image::Kind;
 
+/// Tells whether a development die reads such an artefact: it is never provisioned, so it has no authority, no package, and no
+/// update.
+fn read_by_development_dies(artefact: Artefact) -> bool {
+    use Artefact::{Images, Message, ReleaseManifest};
+    !matches!(
+        artefact,
+        ReleaseManifest | Message(_) | Images(Kind::Stage1 | Kind::Package | Kind::Secret | Kind::Update)
+    )
+}
+
 impl Means {
     /// Refuses what is given and does not count for this artefact.
     pub(super) fn refuse_unused(&self, artefact: Artefact) -> Result<(), Error> {
@@ -20,7 +30,7 @@ impl Means {
         let used = [
             ("--revoked", self.revoked.is_empty() || !die),
             ("--floor", self.floor == 0 || indexed),
-            ("--development", !self.development || artefact != ReleaseManifest && !update),
+            ("--development", !self.development || read_by_development_dies(artefact)),
             ("--key", self.key.is_none() || image && !update),
             ("--update-key", self.update_key.is_none() || update),
             ("--delegation", self.delegation.is_none() || artefact == Manifest),

@@ -6,11 +6,12 @@
 //! image alone has valid signatures at most, whomever it is for, and that is said; a folder has to have both. The board is that
 //! of this device code, whatever `update.json` names.
 
-use super::{Holding, Means, Verdict, image, read_artefact};
+use super::image::{self, DEVICE_TREE, PLACES};
+use super::{Holding, Means, Verdict};
 use crate::artefact::Artefact;
 use crate::update::{FACTS_FILE, UPDATE_FILE};
-use crate::{Check, Error, ImageInfo, UpdateFacts, UpdateKey, UpdateRelease, files, hex};
-use memory_map::qemu_virt::BOARD;
+use crate::{Check, Error, UpdateFacts, UpdateRelease, files, hex};
+use memory_map::qemu_virt::{BOARD, FLASH1};
 use sealed_image::Kind;
 use serde_json::json;
 use std::path::Path;
@@ -33,8 +34,8 @@ pub fn verify_update(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> R
         }
     }
     let facts = UpdateFacts::read(&folder.join(FACTS_FILE))?;
-    let image = read_artefact(&folder.join(UPDATE_FILE))?;
-    verify(UpdateRelease { facts, image: image.to_vec() }, means, &mut Holding { checks })
+    let image = files::read_at_most(&folder.join(UPDATE_FILE), FLASH1.size)?;
+    verify(UpdateRelease { facts, image }, means, &mut Holding { checks })
 }
 
 /// Verifies the update image that lies at `path`, with `update.json` if that lies beside it.
@@ -52,17 +53,14 @@ pub(super) fn verify_image(
     if means.update_key.is_some() {
         return Err(Error::FileMissing { name: FACTS_FILE.into() });
     }
-    let mut verdict = image::verify_images(untrusted, Kind::Update, means, hold)?;
-    verdict.unchecked[0] = format!(
-        "whom the update is for, whether these objects are its own, and their payloads: that takes {FACTS_FILE} beside it"
+    let verdict = image::verify_images(untrusted, Kind::Update, means, hold)?;
+    let missing = format!(
+        "whom the update is for, and whether these objects are its own: that takes {FACTS_FILE} beside it"
     );
-    Ok(verdict)
+    Ok(Verdict { unchecked: [&[missing], &verdict.unchecked[..]].concat(), ..verdict })
 }
 
 fn verify(update: UpdateRelease, means: &Means, hold: &mut Holding<'_>) -> Result<Verdict, Error> {
-    if means.development {
-        return Err(Error::OptionUnused { option: "--development", what: "update" });
-    }
     let facts = &update.facts;
     if facts.board != BOARD {
         return Err(Error::Image { offset: 0, error: sealed_image::Error::BoardWrong });
@@ -78,8 +76,9 @@ fn verify(update: UpdateRelease, means: &Means, hold: &mut Holding<'_>) -> Resul
     if let Some(key) = key {
         hold.add("payloads", format!("all {} opened, every byte is what was signed", images.len()));
         hold.add("bundle", "names these objects");
-        places(&update.image, &images, means, &key)?;
-        hold.add("places", "stage0 and stage2's loader have room in memory for all of it");
+        update.check_places(&images, &means.trusted(), &key)?;
+        hold.add("places", PLACES);
+        unchecked.push(DEVICE_TREE.into());
     } else {
         unchecked.push(
             "the payloads, what the bundle names, and their places in memory: --update-key FILE".into(),
@@ -100,23 +99,4 @@ fn verify(update: UpdateRelease, means: &Means, hold: &mut Holding<'_>) -> Resul
         ("images", json!(names)),
     ];
     Ok(Verdict { artefact: "update", facts, unchecked })
-}
-
-/// Has stage0's and stage2's own code put what the update brings into their places in memory.
-fn places(slot: &[u8], images: &[ImageInfo], means: &Means, key: &UpdateKey) -> Result<(), Error> {
-    let key = key.sealing_key();
-    let from = |image: &ImageInfo| {
-        let offset = image.offset;
-        slot.get(offset as usize..).ok_or(Error::SlotTruncated { offset })
-    };
-    for image in images {
-        match image.kind {
-            Kind::Stage2 => {
-                image::boot_stage(from(image)?, image.kind, means, Some(&key))?;
-            }
-            Kind::Bundle => image::load_system(from(image)?, means, &key)?,
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::common::{identity, owner, parts, pattern};
 use boot_crypto::{Key, sha256};
 use fail_code::FailCode;
-use memory_map::qemu_virt::{BOARD, STAGE_RUN};
+use memory_map::qemu_virt::{BOARD, OS_LOAD, OS_SLOT_A, STAGE_RUN};
 use release::{
     Compression, Error, FlatImage, Identity, ImageInfo, Means, OsParts, OsPlaces, OsRelease, Owner,
     ReleaseProfile, UpdateFacts, UpdateKey, UpdateParts, UpdateRelease, inspect_slot, open_boot_slot,
@@ -234,9 +234,14 @@ fn what_an_update_brings_has_to_have_a_place_in_memory() {
     let key = UpdateKey::generate("demo", &key_file).unwrap();
     key.write(&key_file, None).unwrap();
     let root = *owner.root();
-    let judge = |kernel: Vec<u8>, places: OsPlaces, stage2: FlatImage, with_key: bool| {
+    let judge = |kernel: Vec<u8>,
+                 (places, initramfs): (OsPlaces, usize),
+                 stage2: FlatImage,
+                 with_key: bool| {
         let mut parts = parts();
-        parts.os = OsParts { kernel, device_tree: device_tree(), places, ..parts.os };
+        let initramfs = Some(vec![0; initramfs]);
+        let compression = Compression::Lz4;
+        parts.os = OsParts { kernel, device_tree: device_tree(), initramfs, compression, places, ..parts.os };
         let os = OsRelease::sign(&owner, &identity(), parts.os).unwrap();
         let stage2 = owner.sign_stage2(&identity(), stage2).unwrap();
         let parts = UpdateParts { minimum_version: MINIMUM, stage2: Some(&stage2), os: &os };
@@ -247,20 +252,28 @@ fn what_an_update_brings_has_to_have_a_place_in_memory() {
         let update_key = with_key.then(|| key_file.clone());
         let mut checks = Vec::new();
         let verdict = verify_update(folder.path(), &Means { update_key, ..Means::new(root) }, &mut checks);
-        (code(verdict), checks.iter().any(|check| check.name == "places"))
+        let refused =
+            verdict.err().map(|error| error.code().map_or(error.to_string(), |code| code.name().into()));
+        (refused.unwrap_or_default(), checks.iter().any(|check| check.name == "places"))
     };
     let places = OsPlaces::default();
-    assert_eq!(judge(kernel(), places, parts().stage2, true), (None, true));
+    assert_eq!(judge(kernel(), (places, 5_000), parts().stage2, true), (String::new(), true));
+    // On the device nothing is compressed, so what ends with the window needs no room behind it to be decompressed from.
+    let at_the_end = OsPlaces { initramfs: OS_LOAD.end() - 0x10_0000, ..places };
+    assert_eq!(judge(kernel(), (at_the_end, 0x10_0000), parts().stage2, true), (String::new(), true));
     let elsewhere = STAGE_RUN.base + 0x1000;
     let moved = FlatImage { load: elsewhere, entry: elsewhere, ..parts().stage2 };
     let overlapping = OsPlaces { initramfs: places.kernel + 0x1000, ..places };
-    for (expected, kernel, places, stage2) in [
-        (FailCode::LoadAddress, kernel(), places, moved),
-        (FailCode::LoadOverlap, kernel(), overlapping, parts().stage2),
-        (FailCode::KernelInvalid, pattern(140_000, 3), places, parts().stage2),
+    for (expected, kernel, system, stage2) in [
+        ("load-address", kernel(), (places, 5_000), moved),
+        ("load-overlap", kernel(), (overlapping, 5_000), parts().stage2),
+        ("kernel-invalid", pattern(140_000, 3), (places, 5_000), parts().stage2),
+        // Compressed it is small enough to arrive, and larger than its slot once it is installed.
+        ("the slot of the operating system", kernel(), (places, OS_SLOT_A.size as usize), parts().stage2),
     ] {
-        assert_eq!(judge(kernel.clone(), places, stage2.clone(), true), (Some(expected), false));
-        assert_eq!(judge(kernel, places, stage2, false), (None, false), "it takes the key");
+        let (refused, places) = judge(kernel.clone(), system, stage2.clone(), true);
+        assert!(refused.starts_with(expected) && !places, "{expected}: {refused}");
+        assert_eq!(judge(kernel, system, stage2, false), (String::new(), false), "it takes the key");
     }
 }
 
