@@ -261,6 +261,16 @@ mod tests {
     use crate::{Kind, Version};
     use boot_crypto::Key;
 
+    /// It is what the place of a digest holds before the chunk is hashed: where a fault leaves it there, nothing compares equal.
+    #[test]
+    fn what_stands_where_no_digest_is_yet_has_no_bit_of_the_chunks_own() {
+        let mut table = [0; crate::ENTRY_BYTES];
+        table.iter_mut().zip(0..).for_each(|(byte, value)| *byte = value);
+        let entry = Table(&table).get(0).unwrap();
+        let none = no_digest(&entry);
+        assert!(none.iter().zip(entry.digest).all(|(none, digest)| none ^ digest == 0xFF), "{none:?}");
+    }
+
     /// Nothing of a table that is longer than what was signed is opened, whoever has checked its length before.
     #[test]
     fn a_chunk_past_the_signed_ones_is_none_even_where_the_table_has_it() {

@@ -57,8 +57,19 @@ impl Desk {
 
     /// Runs `kiln`; nobody is there to answer a question.
     pub(crate) fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_kiln"))
-            .args(line.split_whitespace())
+        self.run_by(Command::new(env!("CARGO_BIN_EXE_kiln")).args(line.split_whitespace()))
+    }
+
+    /// Runs `kiln` on a disk that takes no more than so many blocks of 512 bytes of any file.
+    #[allow(dead_code, reason = "the tests of the command line need none")]
+    pub(crate) fn run_short_of_room(&self, line: &str, blocks: u32) -> Output {
+        // Writing then fails as it does on a full disk, and does not end the process.
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {} {line}", env!("CARGO_BIN_EXE_kiln"));
+        self.run_by(Command::new("sh").args(["-c", &script]))
+    }
+
+    fn run_by(&self, command: &mut Command) -> Output {
+        command
             .current_dir(self.folder.path())
             .env_remove("KILN_PIN")
             .env_remove("KILN_PASSPHRASE")

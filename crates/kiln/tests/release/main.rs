@@ -17,7 +17,7 @@ use common::{Desk, elf};
 use common::{device_tree, kernel};
 use product::CONFIG;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -301,6 +301,29 @@ fn a_release_comes_after_the_one_before() {
     desk.put("r1/release.cose", &manifest);
     let output = next("1.2.4", "2", "demo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_leaves_no_release_behind_whatever_it_was_at() {
+    let desk = desk();
+    let names = files(&desk.path("")).into_keys().collect::<Vec<_>>();
+    let mut stopped_at = BTreeSet::new();
+    for blocks in (0..).step_by(3) {
+        let output = desk.run_short_of_room(RELEASE, blocks);
+        if output.status.success() {
+            break;
+        }
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{blocks}: {said}");
+        assert!(said.contains("error: cannot write ") && said.contains("\n  cure  "), "{blocks}: {said}");
+        assert_eq!(files(&desk.path("")).into_keys().collect::<Vec<_>>(), names, "{blocks}: {said}");
+        assert_nothing_left(&desk);
+        let line = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+        let name = line.rsplit_once('/').unwrap().1;
+        stopped_at.insert(name.split(':').next().unwrap().to_owned());
+    }
+    assert!(stopped_at.iter().eq(["package.img", "provisioning.key", "stage1.img"]), "{stopped_at:?}");
+    desk.good(VERIFY);
 }
 
 #[test]
