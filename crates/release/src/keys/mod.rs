@@ -18,6 +18,7 @@
 //!
 //! *Whoever writes the folder* can take things away, but not put a key in place of another: each delegation names its key.
 
+mod create;
 mod delegation;
 mod folder;
 mod key;
@@ -28,9 +29,10 @@ mod revocation;
 mod token;
 mod token_uri;
 
+pub use create::{KeyPlace, create_keys};
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
 pub(crate) use delegation::{Use, certificate, check_use};
-pub use folder::{KeyPlace, OwnerKeys, ReleaseProfile, create_keys, open_root_key};
+pub use folder::{OwnerKeys, ReleaseProfile, open_root_key};
 pub use key::{KeyAlgorithm, OwnerKey, PublicPart};
 pub use list::{KeptIn, KeyState, list_keys};
 pub use name::{KeyName, ROOT_PUBLIC, revoked_file};
