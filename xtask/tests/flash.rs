@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use authority::{NewLot, Terms};
 use fail_code::FailCode;
 use memory_map::qemu_virt::BOARD;
-use release::{ContentKey, PackageRelease, certificate_pem, read_certificate, read_key};
+use release::{ContentKey, PackageFacts, PackageRelease, certificate_pem, hex, read_certificate, read_key};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -215,4 +215,60 @@ fn a_quota_and_another_authority_are_what_the_options_say() {
     assert!(report["csr_pem"].is_string() && report["certificate_chain_pem"].is_string());
     let counts = other.lot("theirs").unwrap().unwrap();
     assert_eq!((counts.issued, counts.closed), (1, 1));
+}
+
+/// As a company does it: the keys are on a token, the factory is given the release folder.
+#[test]
+fn a_release_that_a_token_signed_is_what_the_device_is_provisioned_from() {
+    const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+    const PIN: &str = "a pin of a test";
+    let factory = Factory::new();
+    fs::create_dir(factory.path("tokens")).unwrap();
+    let configuration = format!("directories.tokendir = {}\n", factory.path("tokens").display());
+    fs::write(factory.path("softhsm2.conf"), configuration).unwrap();
+    let run = |command: &mut Command, words: &[&str], succeeds: bool| {
+        let command = command.args(words).env("KILN_DIR", factory.0.path()).current_dir(factory.0.path());
+        let command = command.env("SOFTHSM2_CONF", factory.path("softhsm2.conf")).env("KILN_PIN", PIN);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), succeeds, "{words:?}: {said}");
+        said
+    };
+    let xtask = || Command::new(env!("CARGO_BIN_EXE_xtask"));
+    run(
+        &mut Command::new("softhsm2-util"),
+        &["--init-token", "--free", "--label", "owner", "--so-pin", PIN, "--pin", PIN],
+        true,
+    );
+    let uri = format!("pkcs11:token=owner?module-path={MODULE}");
+    fs::create_dir(factory.path("factory")).unwrap();
+    let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln-at-the-factory"));
+    run(&mut kiln, &["keys", "create", "factory/owner", "--pkcs11", &uri], true);
+    run(&mut xtask(), &["release", "--payload", "--out", "r1"], true);
+    let uris = fs::read_dir(factory.path("factory/owner")).unwrap();
+    let private = uris.filter(|file| {
+        let name = file.as_ref().unwrap().file_name().into_string().unwrap();
+        name.ends_with(".key.pem")
+    });
+    assert_eq!(private.count(), 0, "no key is in a file");
+
+    run(&mut xtask(), &["flash", "--release", "r1", "--device", "d", "--report", "report.json"], true);
+    let report: Value = serde_json::from_slice(&fs::read(factory.path("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["result"], &report["lifecycle"]), (&json!("payload"), &json!("production")));
+    let facts = PackageFacts::read(&factory.path("r1/package")).unwrap();
+    let lot = format!("demo-{}", &hex(&facts.package_id)[..12]);
+    assert_eq!(report["authority"]["lot"], lot);
+
+    // Whatever is done to it, it is refused before a die is touched; so is one whose content key nobody here can open.
+    let said = run(&mut xtask(), &["flash", "--release", "r1", "--payload"], false);
+    assert!(said.contains("cannot be used with"), "{said}");
+    fs::rename(factory.path("r1/content-key.sealed"), factory.path("sealed")).unwrap();
+    let said = run(&mut xtask(), &["flash", "--release", "r1", "--device", "e"], false);
+    assert!(said.contains("give --content-key FILE"), "{said}");
+    fs::rename(factory.path("sealed"), factory.path("r1/content-key.sealed")).unwrap();
+    let sbom = factory.path("r1/sbom.cdx.json");
+    fs::write(&sbom, [&fs::read(&sbom).unwrap()[..], b" "].concat()).unwrap();
+    let said = run(&mut xtask(), &["flash", "--release", "r1", "--device", "e"], false);
+    assert!(said.contains("K1401 release-file-altered") && said.contains("cure"), "{said}");
+    assert!(!factory.path("devices/e").exists());
 }

@@ -61,9 +61,10 @@ pub use fabricate::{FabricatedDie, fabricate, make_die};
 pub use files::inside;
 pub use flash::{FlashLayout, write_disk};
 pub use folder::{
-    BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PayloadConfig, PayloadKind,
-    ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, StagesConfig, UPDATE as UPDATE_FOLDER,
-    UpdateConfig, VerifiedRelease, make_release, read_root, read_root_key, verify_release,
+    BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PACKAGE as PACKAGE_FOLDER,
+    PayloadConfig, PayloadKind, ReleaseConfig, ReleaseFile, ReleaseManifest, ReleasePlaces, SEALED_KEY,
+    StagesConfig, UPDATE as UPDATE_FOLDER, UpdateConfig, VerifiedRelease, make_release, read_root,
+    read_root_key, verify_release,
 };
 pub use folder_kind::FolderKind;
 pub use from_fit::{FitFacts, FitSource};

@@ -14,7 +14,7 @@ use emulator::Outcome;
 use fail_code::FailCode;
 use lifecycle::Lifecycle;
 use memory_map::qemu_virt as board;
-use release::{DeviceFiles, SiliconVendor, Start, fabricate, preprovision};
+use release::{DeviceFiles, PACKAGE_FOLDER, PackageFacts, SiliconVendor, Start, fabricate, preprovision};
 
 use super::identity;
 use super::package::{self, Prepared};
@@ -109,9 +109,15 @@ impl Story<'_> {
         let flash = self.flash;
         tools::prepare(&[Tool::RustTarget, Tool::DeviceTreeCompiler, Tool::Qemu, Tool::Setpriv])?;
         let firmware = self.step("build", firmware::build)?;
-        chapter("The owner signs a release and encrypts it");
         let factory = workspace::factory_dir();
+        chapter(match flash.release {
+            Some(_) => "The factory is given a release",
+            None => "The owner signs a release and encrypts it",
+        });
         let package = self.step("release", || {
+            if let Some(folder) = &flash.release {
+                return package::take(&factory, folder, flash.content_key.as_deref(), &firmware);
+            }
             let keys = package::owner_keys(&factory)?;
             let owner = keys.owner()?;
             package::prepare(&factory, &owner, &flash.input, &firmware)
@@ -148,6 +154,10 @@ impl Story<'_> {
         }
         if differs(flash.cores, device.facts.cores) {
             return Ok(Some("another number of cores"));
+        }
+        if let Some(folder) = &flash.release {
+            let id = PackageFacts::read(&folder.join(PACKAGE_FOLDER))?.package_id;
+            return Ok((id != package.release.facts.package_id).then_some("another release"));
         }
         flash.input.differs(&package.notes.made_of, &package.notes.token)
     }

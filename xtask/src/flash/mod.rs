@@ -45,6 +45,12 @@ pub struct Flash {
     /// What to boot
     #[command(flatten)]
     input: InputArgs,
+    /// Provision the device from this release, as `cargo xtask release` made it, instead of making a package
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["development", "kernel", "initramfs", "dtb", "cmdline", "payload", "fit"])]
+    release: Option<PathBuf>,
+    /// With --release: the file with its content key [default: the key that is sealed to the authority of this machine]
+    #[arg(long, value_name = "FILE", requires = "release")]
+    content_key: Option<PathBuf>,
     /// How many devices the lot may make in all [default: what it has; 100 for a new lot]
     #[arg(long, value_name = "N", conflicts_with = "authority")]
     quota: Option<u32>,
@@ -83,6 +89,8 @@ impl Default for Flash {
             new: false,
             development: false,
             input: InputArgs::default(),
+            release: None,
+            content_key: None,
             quota: None,
             authority: None,
             credentials: None,

@@ -1,20 +1,23 @@
-//! The owner and the package: made once for the same firmware and input, and kept.
+//! The owner and the package: made once for the same firmware and input, or taken from a release, and kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use boot_crypto::Key;
 use memory_map::qemu_virt as board;
 use release::{
-    Compression, ContentKey, Identity, OsParts, Owner, OwnerKeys, PackageParts, PackageRelease, hex,
+    Compression, ContentKey, Identity, OpeningKeys, OsParts, Owner, OwnerKeys, PACKAGE_FOLDER, PackageFacts,
+    PackageParts, PackageRelease, SEALED_KEY, SealedContentKey, Trusted, hex, verify_release,
 };
+use sealed_image::{Bundle, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::random;
 use crate::digest;
 use crate::firmware::Firmware;
-use crate::input::{self, Input, InputArgs, MadeOf};
+use crate::input::{self, Input, InputArgs, MadeOf, System};
+use crate::local_authority::LocalAuthority;
 use crate::progress::{self, Step};
 
 /// The rollback index of what this makes, and so the floor that closing burns.
@@ -130,6 +133,72 @@ pub(crate) fn make(
     let made = Prepared { name, release, notes, content_key };
     step.done(&summary(&made));
     Ok(made)
+}
+
+/// Takes over the package of a release folder, which is verified by the root of this factory's owner first. The content key is in
+/// `content_key`, or sealed to the authority of this factory.
+///
+/// # Errors
+/// Why the release is not sound; a content key that is not there, or is another's.
+pub(super) fn take(
+    factory: &Path,
+    folder: &Path,
+    content_key: Option<&Path>,
+    firmware: &Firmware,
+) -> Result<Prepared> {
+    let step = Step::start("verifying the release");
+    let refused = |error: release::Error| anyhow!("{}", kiln::Failure::from(error));
+    let root = factory.join("owner").join(release::ROOT_PUBLIC);
+    let root =
+        release::read_root(&root).map_err(refused).context("a release is verified by its owner's root")?;
+    let package = folder.join(PACKAGE_FOLDER);
+    let key = match content_key {
+        Some(file) => ContentKey::read(file).map_err(refused)?,
+        None => {
+            let sealed = SealedContentKey::read(&folder.join(SEALED_KEY)).map_err(refused).context(
+                "the release has no content key for the authority of this machine: give --content-key FILE",
+            )?;
+            let facts = PackageFacts::read(&package).map_err(refused)?;
+            let authority =
+                LocalAuthority::start(&factory.join("authority"), Some(&factory.join("authority.anchor")))?;
+            authority.open_content_key(&sealed, &facts)?
+        }
+    };
+    let keys = OpeningKeys { content_key: Some(&key), update_key: None };
+    let mut checks = Vec::new();
+    verify_release(folder, &Trusted::root(root), &keys, &mut checks).map_err(refused)?;
+    let release = PackageRelease::read(&package)?;
+    let mut name = hex(&release.facts.package_id);
+    name.truncate(32);
+    if let Ok(there) = read(factory, &name) {
+        step.done(&format!("{} checks hold; {}, taken before", checks.len(), summary(&there)));
+        return Ok(there);
+    }
+    let images = release.open(&key)?;
+    let plain =
+        |kind| images.iter().find(|image| image.info.kind == kind).map_or(&[][..], |image| &image.plain);
+    let kernel = plain(Kind::Kernel);
+    let own = kernel == firmware.payload.flat.bytes;
+    let made_of = MadeOf {
+        system: if own { System::Payload } else { System::Linux },
+        kernel: digest::sha256_hex(kernel),
+        initramfs: digest::sha256_hex(plain(Kind::Initramfs)),
+        dtb: digest::sha256_hex(plain(Kind::DeviceTree)),
+        cmdline: Bundle::parse(plain(Kind::Bundle))
+            .map(|bundle| bundle.cmdline.to_owned())
+            .unwrap_or_default(),
+    };
+    let notes = Notes {
+        made_of,
+        origin: format!("release {}", folder.display()),
+        remark: None,
+        token: token(&factory.join("owner/token"))?,
+    };
+    let (folder, content_key) = places(factory, &name);
+    write(&release, &notes, &key, &folder, &content_key)?;
+    let taken = Prepared { name, release, notes, content_key };
+    step.done(&format!("{} checks hold; {}", checks.len(), summary(&taken)));
+    Ok(taken)
 }
 
 /// Returns the token that systems of this factory prove themselves with: random, and made once, so that the same input

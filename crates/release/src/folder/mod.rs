@@ -60,7 +60,7 @@ use sealed_image::Kind;
 use sealed_image::host::Inspected;
 
 /// The folder of the package.
-pub(crate) const PACKAGE: &str = "package";
+pub const PACKAGE: &str = "package";
 /// The images of a package, by their names in the folder, and what each begins with.
 const IMAGES: [(&str, Kind); 2] =
     [("package/stage1.img", Kind::Stage1), ("package/package.img", Kind::Package)];
@@ -69,7 +69,7 @@ const ROOT_KEY: &str = "keys/owner-root.pub.pem";
 /// The public key of the role that signs release manifest and provenance.
 const ROLE_KEY: &str = "keys/provision.pub.pem";
 /// The content key, sealed to the authority.
-pub(crate) const SEALED_KEY: &str = "content-key.sealed";
+pub const SEALED_KEY: &str = "content-key.sealed";
 /// The folder of the update.
 pub const UPDATE: &str = "update";
 /// The update image.
