@@ -10,7 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use release::{
-    CrateInfo, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, UpdateKey, hex, make_release,
+    CrateInfo, FolderKind, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, UpdateKey, hex,
+    make_release,
 };
 use serde::Deserialize;
 
@@ -175,9 +176,14 @@ fn commit() -> Option<String> {
         let mut command = Command::new("git");
         exec::capture(command.args(words).current_dir(workspace::root())).ok()
     };
-    let changes = git(&["status", "--porcelain"])?;
+    let changes = String::from_utf8(git(&["status", "--porcelain"])?).ok()?;
+    // Nothing is built from a release that was made here before.
+    let release = |line: &str| {
+        let folder = line.strip_prefix("?? ").map(|path| workspace::root().join(path));
+        folder.is_some_and(|folder| matches!(FolderKind::of(&folder), Ok(Some(FolderKind::Release))))
+    };
     let commit = String::from_utf8(git(&["rev-parse", "HEAD"])?).ok()?;
-    changes.is_empty().then(|| commit.trim().to_owned())
+    changes.lines().all(release).then(|| commit.trim().to_owned())
 }
 
 /// As [`commit`], where there has to be one.

@@ -41,6 +41,8 @@ impl FolderKind {
                     second.name()
                 ),
             }),
+            // Others write sums too, beside whatever it is.
+            (None, _) if files::is_there(&folder.join(SUMS)) => Ok(Some(Self::Release)),
             (kind, _) => Ok(kind),
         }
     }
@@ -56,7 +58,7 @@ impl FolderKind {
 
     fn files(self, folder: &Path) -> Vec<PathBuf> {
         let names: &[&str] = match self {
-            Self::Release => &[MANIFEST, SUMS],
+            Self::Release => &[MANIFEST],
             Self::Package => &package_files::ALL,
             Self::Update => &[UPDATE_FILE, FACTS_FILE],
             Self::Device => {
@@ -77,13 +79,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         assert_eq!(FolderKind::of(folder).unwrap(), None);
+        std::fs::write(folder.join("SHA256SUMS"), "").unwrap();
+        assert_eq!(FolderKind::of(folder).unwrap(), Some(FolderKind::Release));
         for (one, other) in [
             ("update.img", "release.json"),
             ("update.img", "disk.img"),
             ("update.json", "package.img"),
             ("stage1.img", "flash0.img"),
             ("provisioning.key", "update.json"),
-            ("package.img", "SHA256SUMS"),
+            ("package.img", "release.cose"),
             ("flash1.img", "release.cose"),
         ] {
             std::fs::write(folder.join(one), "").unwrap();

@@ -14,7 +14,7 @@
 //! the package id, which a ticket carries.
 
 use crate::owner::STAGE_CHUNK;
-use crate::verify::check_places;
+use crate::verify::{boot_stage, check_places};
 use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, Trusted, check};
 use boot_crypto::host::random;
 use boot_crypto::{Digest, Key, sha256};
@@ -152,6 +152,7 @@ impl PackageRelease {
         }
         let judge = trusted.judge(&self.facts.board, policy.secured_floors);
         let stage1 = check::open_first(&self.stage1, Kind::Stage1, &judge, &self.provisioning_key)?;
+        boot_stage(&self.stage1, Kind::Stage1, &judge, Some(&self.provisioning_key))?;
         if stage1.info.digest != self.facts.stage1_measurement {
             return mixed("stage1 is not the one that the release names");
         }

@@ -156,8 +156,8 @@ impl Story<'_> {
             return Ok(Some("another number of cores"));
         }
         if let Some(folder) = &flash.release {
-            let id = PackageFacts::read(&folder.join(PACKAGE_FOLDER))?.package_id;
-            return Ok((id != package.release.facts.package_id).then_some("another release"));
+            let asked = PackageFacts::read(&folder.join(PACKAGE_FOLDER))?;
+            return Ok((asked != package.release.facts).then_some("another release"));
         }
         flash.input.differs(&package.notes.made_of, &package.notes.token)
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use boot_crypto::Key;
 use memory_map::qemu_virt as board;
 use release::{
@@ -166,9 +166,14 @@ pub(super) fn take(
     };
     let keys = OpeningKeys { content_key: Some(&key), update_key: None };
     let mut checks = Vec::new();
-    verify_release(folder, &Trusted::root(root), &keys, &mut checks).map_err(refused)?;
+    let verified = verify_release(folder, &Trusted::root(root), &keys, &mut checks).map_err(refused)?;
     let release = PackageRelease::read(&package)?;
-    let mut name = hex(&release.facts.package_id);
+    release.check().map_err(refused)?;
+    if release.facts != verified.facts {
+        bail!("{} was changed while it was verified: try again", package.display());
+    }
+    // Two releases of the same parts have one package id, and other keys.
+    let mut name = hex(&release.facts.package_digest);
     name.truncate(32);
     if let Ok(there) = read(factory, &name) {
         step.done(&format!("{} checks hold; {}, taken before", checks.len(), summary(&there)));

@@ -1,5 +1,6 @@
 //! A folder to run the command in, and firmware for it.
 
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use object::elf::{EM_AARCH64, ET_EXEC, FileFlags, OsAbi, PF_R, PF_X, PT_LOAD};
 use object::write::elf::{FileHeader, ProgramHeader, Writer};
 use serde_json::Value;
@@ -24,7 +25,7 @@ impl Desk {
         desk.put("stage1.elf", &elf(&[1; 5000]));
         desk.put("stage2.elf", &elf(&[2; 5000]));
         desk.put("Image", &kernel(9000, 0x20_0000));
-        desk.put("board.dtb", &device_tree(500));
+        desk.put("board.dtb", &device_tree());
         desk
     }
 
@@ -107,12 +108,16 @@ impl Desk {
 
 /// An executable of one segment, at the address of a stage.
 pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
+    elf_at(code, memory_map::qemu_virt::STAGE_RUN.base)
+}
+
+/// The same at another address.
+pub(crate) fn elf_at(code: &[u8], load: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = Writer::new(object::Endianness::Little, true, &mut bytes);
     writer.reserve_file_header();
     writer.reserve_program_headers(1);
     let offset = writer.reserve(code.len() as u64, 16);
-    let load = memory_map::qemu_virt::STAGE_RUN.base;
     let header = FileHeader {
         os_abi: OsAbi(0),
         abi_version: 0,
@@ -148,9 +153,16 @@ pub(crate) fn kernel(length: usize, memory: u64) -> Vec<u8> {
     image
 }
 
-pub(crate) fn device_tree(length: usize) -> Vec<u8> {
-    let mut blob = vec![4; length];
-    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
-    blob[4..8].copy_from_slice(&(length as u32).to_be_bytes());
-    blob
+/// A device tree of one core with all that stage2 does not add by itself.
+pub(crate) fn device_tree() -> Vec<u8> {
+    let mut tree = DeviceTree::new();
+    let cells = |address: u32, size: u32| [("#address-cells", address), ("#size-cells", size)];
+    let property = |(name, value): (&str, u32)| DeviceTreeProperty::new(name, value).unwrap();
+    cells(2, 2).into_iter().for_each(|cell| tree.root.add_property(property(cell)));
+    tree.root.add_child(DeviceTreeNode::builder("memory@40000000").unwrap().build());
+    let cpus = DeviceTreeNode::builder("cpus").unwrap();
+    let mut cpus = cells(1, 0).into_iter().fold(cpus, |cpus, cell| cpus.property(property(cell))).build();
+    cpus.add_child(DeviceTreeNode::builder("cpu@0").unwrap().property(property(("reg", 0))).build());
+    tree.root.add_child(cpus);
+    tree.to_dtb()
 }

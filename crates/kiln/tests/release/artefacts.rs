@@ -362,6 +362,10 @@ fn a_delegation_that_no_device_can_use_is_refused() {
             Grant { kinds: KindSet::new(&[Kind::Stage1]), ..provision },
             Some("devices take ES256 only from the key provision"),
         ),
+        (
+            Grant { role: Role::Authority, kinds: KindSet::default(), ..provision },
+            Some("devices take ES256 only from the key authority"),
+        ),
         // Messages have no kind, so none counts; nor a version, so each has to.
         (Grant { role: Role::Authority, ..good }, None),
         (

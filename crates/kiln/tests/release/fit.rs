@@ -45,7 +45,16 @@ fn desk_with_fit() -> Desk {
     desk.put("fit-kernel", &kernel(7000, 0x20_0000));
     desk.put("fit-ramdisk", &[6; 900]);
     desk.put("image.its", SOURCE.as_bytes());
-    desk.put("fit.dts", br#"/dts-v1/; / { compatible = "linux,dummy-virt"; };"#);
+    let tree = r#"/dts-v1/;
+/ {
+    compatible = "linux,dummy-virt";
+    #address-cells = <2>;
+    #size-cells = <2>;
+    memory@40000000 { device_type = "memory"; reg = <0 0x40000000 0 0x10000000>; };
+    cpus { #address-cells = <1>; #size-cells = <0>; cpu@0 { device_type = "cpu"; reg = <0>; }; };
+};
+"#;
+    desk.put("fit.dts", tree.as_bytes());
     run(&desk, "dtc -O dtb -o fit.dtb fit.dts");
     run(&desk, "gzip -kn fit-kernel");
     for name in ["dev", "other"] {

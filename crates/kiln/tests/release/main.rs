@@ -13,8 +13,8 @@ mod sealed;
 mod token;
 mod update;
 
-use common::{Desk, elf};
-use common::{device_tree, kernel};
+use common::{Desk, device_tree, elf, elf_at, kernel};
+use memory_map::qemu_virt::STAGE_RUN;
 use product::CONFIG;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -331,10 +331,15 @@ fn whatever_stops_a_release_is_named_and_leaves_nothing_behind() {
     let desk = desk();
     desk.put("text", b"no such thing");
     desk.put("cut.elf", &elf(&[1; 5000])[..3000]);
-    desk.put("cut.dtb", &device_tree(500)[..400]);
+    let tree = device_tree();
+    desk.put("cut.dtb", &tree[..tree.len() - 100]);
+    // Its header holds, and what lies behind it is no tree.
+    desk.put("none.dtb", &[&tree[..40], &vec![4; tree.len() - 40][..]].concat());
     desk.put("empty", b"");
     desk.put("short", &kernel(64, 0x20_0000)[..60]);
     desk.put("large", &kernel(9000, 250 << 20));
+    desk.put("moved.elf", &elf_at(&[1; 5000], STAGE_RUN.base + 0x1000));
+    desk.put("secret", &[7; 600 << 10]);
     fs::File::create(desk.path("huge")).unwrap().set_len(64 << 20).unwrap();
     desk.good("keys create without");
     fs::remove_file(desk.path("without/owner-os.key.pem")).unwrap();
@@ -343,6 +348,10 @@ fn whatever_stops_a_release_is_named_and_leaves_nothing_behind() {
         ("stage1.elf", "missing.elf", "cannot read missing.elf"),
         ("stage1.elf", "text", "text: "),
         ("stage2.elf", "cut.elf", "cut.elf: "),
+        ("stage1.elf", "moved.elf", "load-address"),
+        ("board.dtb", "none.dtb", "device-tree-invalid"),
+        ("stage2.elf", "moved.elf", "load-address"),
+        ("\"customer.key\"", "\"secret\"", "the slot of the secrets"),
         ("\"Image\"", "\"missing\"", "cannot read missing"),
         ("\"Image\"", "\"text\"", "K0704 kernel-invalid"),
         ("\"Image\"", "\"short\"", "TooShort(60)"),

@@ -208,7 +208,8 @@ fn an_update_beside_something_else_is_neither() {
         }
     }
     desk.good(&format!("verify r1/package {ROOT}"));
-    for (from, to) in [("r1/update/update.img", "r1/update.img"), ("r1/SHA256SUMS", "r1/package/SHA256SUMS")]
+    for (from, to) in
+        [("r1/update/update.img", "r1/update.img"), ("r1/release.cose", "r1/package/release.cose")]
     {
         fs::copy(desk.path(from), desk.path(to)).unwrap();
         let folder = to.rsplit_once('/').unwrap().0;

@@ -312,6 +312,9 @@ pub(crate) fn check_use(grant: &Grant<'_>) -> Result<Use, DelegationFault> {
     match grant.role {
         // They have no version either, so a device takes them from a key of every version only.
         Role::Authority => {
+            if !matches!(grant.key, PublicKey::P256(_)) {
+                return Err(DelegationFault::Limits(es256_only(grant.role.name())));
+            }
             let checked = limits.check_messages(grant.role);
             return checked.map(|()| Use::Messages).map_err(DelegationFault::Limits);
         }
@@ -334,7 +337,7 @@ pub(crate) fn check_use(grant: &Grant<'_>) -> Result<Use, DelegationFault> {
 
 /// Says why a key cannot be RSA.
 pub(super) fn es256_only(name: &str) -> String {
-    format!("devices take ES256 only from the key {name}: RSA is for the role os and those after it")
+    format!("devices take ES256 only from the key {name}: RSA is for the role os")
 }
 
 #[cfg(test)]

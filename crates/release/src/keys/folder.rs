@@ -63,7 +63,7 @@ impl OwnerKeys {
     /// delegations to them, for one board and every version. Whatever stops it leaves no key, in the folder or on the token.
     ///
     /// # Errors
-    /// As [`create_keys`].
+    /// As [`create_keys`](super::create_keys).
     pub fn found_in(folder: &Path, place: KeyPlace<'_>, board: &str) -> Result<Self, Error> {
         refuse_known(folder, &Self::names())?;
         let keys = FreshKeys::make(&Self::names(), KeyAlgorithm::Es256, &place)?;

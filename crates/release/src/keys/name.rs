@@ -34,9 +34,9 @@ impl KeyName {
         }
     }
 
-    /// Tells whether devices take signatures of this key in ES256 only: the root's, and those on stages.
+    /// Tells whether devices take signatures of this key in ES256 only: the root's, those on stages, and the authority's.
     pub const fn es256_only(self) -> bool {
-        matches!(self, Self::Root | Self::Role(Role::Boot | Role::Provision))
+        matches!(self, Self::Root | Self::Role(Role::Boot | Role::Provision | Role::Authority))
     }
 
     /// Returns the file of the private key.

@@ -175,7 +175,10 @@ fn without_pin(text: &str) -> &str {
     if !text.starts_with("pkcs11:") || text.contains('\n') {
         return "the name of the key";
     }
-    text.find("pin-").map_or(text, |at| &text[..at])
+    // A PIN may stand under a name that is none: what is shown ends before the first attribute that does not count.
+    let shown = |name: &&str| COUNTS.contains(name) && !name.starts_with("pin-");
+    let first = names(text).find(|name| !shown(name));
+    first.map_or(text, |name| &text[..name.as_ptr() as usize - text.as_ptr() as usize])
 }
 
 #[cfg(test)]
@@ -204,6 +207,12 @@ mod tests {
             "pkcs11:token=owner?module-path=/m.so&pin-value=secret",
             "pkcs11:token=owner?pin-value=secret&module-path=/m.so",
             "pkcs11:token=owner?module-path=/m.so&pin-source=file:/pin",
+            "pkcs11:token=owner?module-path=/m.so&PIN-value=secret",
+            "pkcs11:token=owner?module-path=/m.so&pin=secret",
+            "pkcs11:token=owner;pin_value=secret?module-path=/m.so",
+            "pkcs11:token=owner?module-path=/m.so&pin%2Dvalue=secret",
+            "pkcs11:token=owner;secret?module-path=/m.so",
+            "pkcs11:pin-value=secret;token=owner?module-path=/m.so",
         ];
         for text in refused {
             let error = TokenUri::parse(text).unwrap_err();

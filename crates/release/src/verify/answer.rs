@@ -10,7 +10,7 @@ use boot_crypto::{equal, sha256};
 use factory_proto::authority::UntrustedRequest;
 use factory_proto::{Field, Message, Receipt, Release, Request, Ticket, Trust, content_type};
 use memory_map::qemu_virt::BOARD;
-use sealed_image::Es256AndPs256;
+use sealed_image::Es256;
 use sealed_image::cbor;
 use sealed_image::cose::UntrustedSign1;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub(super) fn verify(
 ) -> Result<Verdict, Error> {
     let roots = means.roots();
     let trust = Trust { board: BOARD, roots: &roots, refuse_test_keys: !means.development };
-    let payload = trust.verify::<Es256AndPs256>(message, untrusted).map_err(Error::Answer)?;
+    let payload = trust.verify::<Es256>(message, untrusted).map_err(Error::Answer)?;
     hold.add("signatures", format!("of the role authority, which {} delegates to", means.by_root()));
     hold.add("content type", content_type(message));
     let (facts, unchecked) = match message {

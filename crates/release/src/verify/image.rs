@@ -107,7 +107,8 @@ pub(super) fn verify_images(
 pub(crate) const PLACES: &str =
     "stage0 boots the stage2, and stage2 loads the system, as a device has them once they are installed";
 /// What nobody can tell without a board.
-pub const DEVICE_TREE: &str = "what stage2 changes in the device tree: that takes a whole device";
+pub const DEVICE_TREE: &str =
+    "what stage2 fills into the device tree where there is more memory or another core: that takes a device";
 
 pub(super) fn infos(opened: Vec<OpenedImage>) -> Vec<ImageInfo> {
     opened.into_iter().map(|image| image.info).collect()

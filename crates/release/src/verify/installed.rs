@@ -11,11 +11,11 @@ use crate::flash::fits;
 use crate::{Error, ImageInfo};
 use boot_crypto::Key;
 use boot_crypto::host::random;
-use memory_map::qemu_virt::{BOOT_SLOT_A, OS_SLOT_A};
+use memory_map::qemu_virt::{BOOT_SLOT_A, OS_SLOT_A, SECRETS};
 use sealed_image::{Fresh, Kind, Resealer, Tally};
 use zeroize::Zeroizing;
 
-/// Judges the production stage and the operating system among these images as they will lie on a device. `from` opens them.
+/// Judges the production stage, the operating system and the secrets among these images as they will lie on a device. `from` opens them.
 ///
 /// # Errors
 /// [`Error::TooLarge`] for a slot; why stage0 or stage2 would refuse the installed images.
@@ -26,7 +26,11 @@ pub(crate) fn check_places(
     from: &Key,
 ) -> Result<(), Error> {
     let to = Key::new(random());
-    let mut system = Vec::new();
+    let (mut system, mut secrets) = (Vec::new(), Vec::new());
+    let add = |slot_of_device: &mut Vec<u8>, image| {
+        slot_of_device.resize(slot_of_device.len().next_multiple_of(store::ALIGN as usize), 0);
+        reseal(slot, image, judge, from, &to).map(|copy| slot_of_device.extend(copy))
+    };
     for image in images {
         match image.kind {
             Kind::Stage2 => {
@@ -34,13 +38,13 @@ pub(crate) fn check_places(
                 fits("the slot of stage2", &stage, BOOT_SLOT_A.size)?;
                 boot_stage(&stage, image.kind, judge, Some(&to))?;
             }
-            Kind::Bundle | Kind::Kernel | Kind::DeviceTree | Kind::Initramfs => {
-                system.resize(system.len().next_multiple_of(store::ALIGN as usize), 0);
-                system.extend(reseal(slot, image, judge, from, &to)?);
-            }
-            _ => {}
+            Kind::Bundle | Kind::Kernel | Kind::DeviceTree | Kind::Initramfs => add(&mut system, image)?,
+            Kind::Secret => add(&mut secrets, image)?,
+            // It stays as it is until it is replaced; what only names the others is not installed.
+            Kind::Stage1 | Kind::Package | Kind::Update | Kind::Tee | Kind::FusePlan => {}
         }
     }
+    fits("the slot of the secrets", &secrets, SECRETS.size)?;
     fits("the slot of the operating system", &system, OS_SLOT_A.size)?;
     load_system(&system, judge, &to)
 }

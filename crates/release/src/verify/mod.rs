@@ -32,6 +32,7 @@ pub use image::DEVICE_TREE;
 pub(crate) use image::PLACES;
 pub(crate) use installed::check_places;
 pub use package::verify_package;
+pub(crate) use stages::boot_stage;
 pub use update::verify_update;
 
 use crate::artefact::Artefact;

@@ -11,13 +11,15 @@ use boot_info::{Stage, Timeline};
 use boot_select::{METADATA_ROOM, Selection};
 use fail_code::FailCode;
 use lifecycle::{Die, Fuses, Lifecycle, OtpImage, ROLES, ROOT_SLOTS};
-use memory_map::qemu_virt::{OS_LOAD, STAGE_CODE};
+use memory_map::Region;
+use memory_map::qemu_virt::{BOOT_LOG, DRAM_BASE, DRAM_MIN, DTB_ROOM, OS_LOAD, STAGE_CODE};
 use sealed_image::Kind;
+use stage2_production::device_tree::{FixUps, fix_up};
 use stage2_production::load::{Trust, load};
 use zeroize::Zeroizing;
 
 /// Has stage0's own code find a stage, and with the key open it; returns its length in the clear then, in bytes.
-pub(super) fn boot_stage(
+pub(crate) fn boot_stage(
     untrusted: &[u8],
     kind: Kind,
     judge: &Judge<'_>,
@@ -78,7 +80,7 @@ fn model(kind: Kind, judge: &Judge<'_>) -> Result<OtpImage, Error> {
     Ok(otp)
 }
 
-/// Has stage2's own loader load an OS slot.
+/// Has stage2's own loader load an OS slot, and fill in its device tree as on the least machine that boots: 256 MiB, one core.
 pub(super) fn load_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<(), Error> {
     let mut host = Host::with(Placed::new(slot, Kind::Bundle));
     let region = Placed::new(slot, Kind::Bundle).region();
@@ -92,9 +94,24 @@ pub(super) fn load_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<(
     let loaded =
         load(region, &trust, key, &mut host, &mut Core, &Uncached, &Now, &mut memory, OS_LOAD, &mut timeline);
     let confirmed = loaded.and_then(|loaded| loaded.confirm(&trust, &mut memory, OS_LOAD));
-    confirmed.map(|_| ()).map_err(|error| Error::Refused {
-        what: format!("the {} is not loaded", error.kind().map_or("OS slot", Kind::name)),
-        code: error.code(),
+    let refused = |what: &str, code| Error::Refused {
+        what: format!("the {what} is not loaded"),
+        code,
         slots: Vec::new(),
-    })
+    };
+    let os = confirmed.map_err(|error| refused(error.kind().map_or("OS slot", Kind::name), error.code()))?;
+    let fix_ups = FixUps {
+        memory: Region::new(DRAM_BASE, DRAM_MIN),
+        cores: &[0],
+        command_line: &os.command_line,
+        initramfs: os.initramfs,
+        rng_seed: &random::<64>(),
+        kaslr_seed: 0,
+        boot_record: BOOT_LOG,
+    };
+    let start = (os.device_tree.base - OS_LOAD.base) as usize;
+    // The loader has seen to it that the tree and the room behind it are within the window.
+    let tree = memory.get_mut(start..start + DTB_ROOM as usize).unwrap_or_default();
+    let filled = fix_up(tree, os.device_tree.size as usize, &fix_ups);
+    filled.map(|_| ()).map_err(|error| refused(Kind::DeviceTree.name(), error.code()))
 }

@@ -2,6 +2,7 @@
 
 use crate::common::{identity, owner, parts, pattern};
 use boot_crypto::{Key, sha256};
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use fail_code::FailCode;
 use memory_map::qemu_virt::{BOARD, OS_LOAD, OS_SLOT_A, STAGE_RUN};
 use release::{
@@ -219,11 +220,18 @@ fn kernel() -> Vec<u8> {
     image
 }
 
+/// A device tree of one core with all that stage2 does not add by itself.
 fn device_tree() -> Vec<u8> {
-    let mut blob = pattern(3_000, 4);
-    blob[..4].copy_from_slice(&0xD00D_FEED_u32.to_be_bytes());
-    blob[4..8].copy_from_slice(&3_000_u32.to_be_bytes());
-    blob
+    let mut tree = DeviceTree::new();
+    let cells = |address: u32, size: u32| [("#address-cells", address), ("#size-cells", size)];
+    let property = |(name, value): (&str, u32)| DeviceTreeProperty::new(name, value).unwrap();
+    cells(2, 2).into_iter().for_each(|cell| tree.root.add_property(property(cell)));
+    tree.root.add_child(DeviceTreeNode::builder("memory@40000000").unwrap().build());
+    let cpus = DeviceTreeNode::builder("cpus").unwrap();
+    let mut cpus = cells(1, 0).into_iter().fold(cpus, |cpus, cell| cpus.property(property(cell))).build();
+    cpus.add_child(DeviceTreeNode::builder("cpu@0").unwrap().property(property(("reg", 0))).build());
+    tree.root.add_child(cpus);
+    tree.to_dtb()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use boot_crypto::host::Es256Key;
+use boot_crypto::host::{Es256Key, Ps256Key};
 use boot_crypto::{EcKey, Key, sha256};
 use boot_info::{Statement, Subject};
 use factory_proto::authority::{Authority, Install, UntrustedRequest};
@@ -12,7 +12,7 @@ use lifecycle::{FuseFacts, Lifecycle};
 use memory_map::qemu_virt::BOARD;
 use release::{Artefact, Means, test_keys};
 use sealed_image::host::{Signer, certify, delegation, encode_grant, sign_message};
-use sealed_image::{Es256AndPs256, Grant, KindSet, MAX_BOARDS, PublicKey, Role, Root, Version};
+use sealed_image::{Es256, Grant, KindSet, MAX_BOARDS, PublicKey, Role, Root, Version};
 use tempfile::NamedTempFile;
 use tests::forge::flip;
 use tests::{Maker, fresh_key};
@@ -143,9 +143,9 @@ impl Bench<'_> {
             entropy: Key::new([0; 32]),
         };
         match message {
-            Message::Ticket => self.session.verify_ticket::<Es256AndPs256>(answer, &trust).map(|_| ()),
-            Message::Receipt => self.session.verify_receipt::<Es256AndPs256>(answer, &trust, &ticket, CSR),
-            _ => verify_release::<Es256AndPs256>(answer, &trust, &INSTALL, &CHIP_ID).map(|_| ()),
+            Message::Ticket => self.session.verify_ticket::<Es256>(answer, &trust).map(|_| ()),
+            Message::Receipt => self.session.verify_receipt::<Es256>(answer, &trust, &ticket, CSR),
+            _ => verify_release::<Es256>(answer, &trust, &INSTALL, &CHIP_ID).map(|_| ()),
         }
     }
 
@@ -206,6 +206,12 @@ impl Bench<'_> {
         let limited = self.authority(|grant| grant.min_version = Version(1));
         let answer = self.answer(&limited, message, self.session);
         self.enter(ledger, "wrong version", message, "limited to versions", &answer);
+
+        let rsa = Ps256Key::generate(3072).expect("a length that is taken");
+        let signed = certificate(&self.root, &rsa.public_key(), |_| ());
+        let rsa = Authority::new(&self.root.public_key(), signed, Box::new(rsa));
+        let answer = self.answer(&rsa, message, self.session);
+        self.enter(ledger, "wrong algorithm", message, "an answer signed with PS256", &answer);
 
         let theirs = Bench { root: fresh_key(), session: self.session, request: on_disk(b"") };
         let answer = theirs.right(message);
