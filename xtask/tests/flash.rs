@@ -256,8 +256,14 @@ fn a_release_that_a_token_signed_is_what_the_device_is_provisioned_from() {
     let report: Value = serde_json::from_slice(&fs::read(factory.path("report.json")).unwrap()).unwrap();
     assert_eq!((&report["result"], &report["lifecycle"]), (&json!("payload"), &json!("production")));
     let facts = PackageFacts::read(&factory.path("r1/package")).unwrap();
-    let lot = format!("demo-{}", &hex(&facts.package_id)[..12]);
+    let lot = format!("demo-{}", &hex(&facts.package_digest)[..12]);
     assert_eq!(report["authority"]["lot"], lot);
+
+    // Another release of the same parts has the same id, and a content key of its own.
+    run(&mut xtask(), &["release", "--payload", "--out", "r2"], true);
+    let other = PackageFacts::read(&factory.path("r2/package")).unwrap();
+    assert!(other.package_id == facts.package_id && other.package_digest != facts.package_digest);
+    run(&mut xtask(), &["flash", "--release", "r2", "--device", "d2"], true);
 
     // Whatever is done to it, it is refused before a die is touched; so is one whose content key nobody here can open.
     let said = run(&mut xtask(), &["flash", "--release", "r1", "--payload"], false);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use authority::{NewLot, Terms};
 use memory_map::qemu_virt::BOARD;
-use release::{ContentKey, certificate_pem, open_root_key, read_certificate};
+use release::{ContentKey, certificate_pem, hex, open_root_key, read_certificate};
 use station::{Authorise, Authority, Credentials};
 
 use super::Flash;
@@ -74,9 +74,10 @@ impl Service {
     }
 }
 
-/// Names the lot after its package.
+/// Names the lot after its package as it is encrypted: another one of the same id has another content key.
 fn lot_name(package: &Prepared) -> String {
-    format!("demo-{}", package.id().get(..12).unwrap_or_default())
+    let digest = hex(&package.release.facts.package_digest);
+    format!("demo-{}", digest.get(..12).unwrap_or_default())
 }
 
 /// Makes the lot if there is none, and sets the quota that was asked for.
