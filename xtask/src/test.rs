@@ -44,7 +44,7 @@ pub struct Test {
     /// Take each protection of xtask/protections.toml away instead, in a copy, and show the test that turns red
     #[arg(long, conflicts_with_all = ["long", "args"])]
     mutants: bool,
-    /// Make every small change to the code that decides instead, in a copy, and see whether a test turns red (2 hours)
+    /// Make every small change to the code that decides instead, in a copy, and see whether a test turns red (about an hour)
     #[arg(long, conflicts_with_all = ["long", "mutants", "args"])]
     mutation: bool,
     /// Write what the rigs ran, or what became of the protections or changes, into docs/verification.md

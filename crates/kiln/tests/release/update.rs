@@ -80,10 +80,7 @@ fn a_release_brings_an_update_that_is_verified_by_name_with_and_without_its_key(
     assert!(verified["checks"]["update payloads"].as_str().unwrap().starts_with("opened"), "{verified}");
     assert!(verified["checks"]["payloads"].as_str().unwrap().starts_with("8 opened"), "{verified}");
     for places in ["places", "update places"] {
-        assert!(
-            verified["checks"][places].as_str().unwrap().contains("once they are installed"),
-            "{verified}"
-        );
+        assert!(verified["checks"][places].as_str().unwrap().contains("once it is installed"), "{verified}");
     }
 
     // The same images as in the package, each sealed for its place.

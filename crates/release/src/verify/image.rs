@@ -55,8 +55,11 @@ pub(super) fn verify_images(
             let option = if first == Kind::Update { "--update-key" } else { "--key" };
             unchecked
                 .push(format!("the payloads, which takes the key that they are sealed under: {option} FILE"));
-            if first == Kind::Bundle {
-                unchecked.push("whether the bundle names these objects, which is in its payload".into());
+            if matches!(first, Kind::Bundle | Kind::Package) {
+                let name = first.name();
+                unchecked.push(format!(
+                    "whether the {name} names these objects, which is in its payload, and their places in memory"
+                ));
             }
             images
         }
@@ -104,8 +107,7 @@ pub(super) fn verify_images(
 }
 
 /// What is said once the places of a system hold.
-pub(crate) const PLACES: &str =
-    "stage0 boots the stage2, and stage2 loads the system, as a device has them once they are installed";
+pub(crate) const PLACES: &str = "all of it has room in its slots and in memory once it is installed: stage0's and stage2's own code takes it";
 /// What nobody can tell without a board.
 pub const DEVICE_TREE: &str =
     "what stage2 fills into the device tree where there is more memory or another core: that takes a device";

@@ -40,7 +40,7 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
         }
         None => {
             unchecked
-                .push("the payloads of the package, which takes its content key: --content-key FILE".into());
+                .push("the payloads of the package and their places, which takes its content key: --content-key FILE".into());
             unchecked.push(
                 "whether its index and its bundle name these objects, which is in their payloads".into(),
             );

@@ -1,8 +1,8 @@
 //! What an update image holds, that nothing of it can be altered, and that a device of the minimum version takes it.
 
+use crate::bootable::{device_tree, kernel};
 use crate::common::{identity, owner, parts, pattern};
 use boot_crypto::{Key, sha256};
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use fail_code::FailCode;
 use memory_map::qemu_virt::{BOARD, OS_LOAD, OS_SLOT_A, STAGE_RUN};
 use release::{
@@ -210,30 +210,6 @@ fn images_that_were_moved_left_out_doubled_or_exchanged_are_refused() {
     assert_eq!(judged(sound.image[..length - 1].to_vec(), None), Some(FailCode::ImageTruncated));
 }
 
-/// The header of an arm64 Image, and bytes behind it.
-fn kernel() -> Vec<u8> {
-    let mut image = pattern(140_000, 3);
-    image[..64].fill(0);
-    image[16..24].copy_from_slice(&0x4_0000_u64.to_le_bytes());
-    image[24..32].copy_from_slice(&0b1010_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image
-}
-
-/// A device tree of one core with all that stage2 does not add by itself.
-fn device_tree() -> Vec<u8> {
-    let mut tree = DeviceTree::new();
-    let cells = |address: u32, size: u32| [("#address-cells", address), ("#size-cells", size)];
-    let property = |(name, value): (&str, u32)| DeviceTreeProperty::new(name, value).unwrap();
-    cells(2, 2).into_iter().for_each(|cell| tree.root.add_property(property(cell)));
-    tree.root.add_child(DeviceTreeNode::builder("memory@40000000").unwrap().build());
-    let cpus = DeviceTreeNode::builder("cpus").unwrap();
-    let mut cpus = cells(1, 0).into_iter().fold(cpus, |cpus, cell| cpus.property(property(cell))).build();
-    cpus.add_child(DeviceTreeNode::builder("cpu@0").unwrap().property(property(("reg", 0))).build());
-    tree.root.add_child(cpus);
-    tree.to_dtb()
-}
-
 #[test]
 fn what_an_update_brings_has_to_have_a_place_in_memory() {
     let owner = owner();
@@ -265,19 +241,30 @@ fn what_an_update_brings_has_to_have_a_place_in_memory() {
         (refused.unwrap_or_default(), checks.iter().any(|check| check.name == "places"))
     };
     let places = OsPlaces::default();
-    assert_eq!(judge(kernel(), (places, 5_000), parts().stage2, true), (String::new(), true));
+    assert_eq!(
+        judge(kernel(140_000, 0x4_0000), (places, 5_000), parts().stage2, true),
+        (String::new(), true)
+    );
     // On the device nothing is compressed, so what ends with the window needs no room behind it to be decompressed from.
     let at_the_end = OsPlaces { initramfs: OS_LOAD.end() - 0x10_0000, ..places };
-    assert_eq!(judge(kernel(), (at_the_end, 0x10_0000), parts().stage2, true), (String::new(), true));
+    assert_eq!(
+        judge(kernel(140_000, 0x4_0000), (at_the_end, 0x10_0000), parts().stage2, true),
+        (String::new(), true)
+    );
     let elsewhere = STAGE_RUN.base + 0x1000;
     let moved = FlatImage { load: elsewhere, entry: elsewhere, ..parts().stage2 };
     let overlapping = OsPlaces { initramfs: places.kernel + 0x1000, ..places };
     for (expected, kernel, system, stage2) in [
-        ("load-address", kernel(), (places, 5_000), moved),
-        ("load-overlap", kernel(), (overlapping, 5_000), parts().stage2),
+        ("load-address", kernel(140_000, 0x4_0000), (places, 5_000), moved),
+        ("load-overlap", kernel(140_000, 0x4_0000), (overlapping, 5_000), parts().stage2),
         ("kernel-invalid", pattern(140_000, 3), (places, 5_000), parts().stage2),
         // Compressed it is small enough to arrive, and larger than its slot once it is installed.
-        ("the slot of the operating system", kernel(), (places, OS_SLOT_A.size as usize), parts().stage2),
+        (
+            "the slot of the operating system",
+            kernel(140_000, 0x4_0000),
+            (places, OS_SLOT_A.size as usize),
+            parts().stage2,
+        ),
     ] {
         let (refused, places) = judge(kernel.clone(), system, stage2.clone(), true);
         assert!(refused.starts_with(expected) && !places, "{expected}: {refused}");
