@@ -52,6 +52,8 @@ pub const AUTHORITY_KEK_ID: &[u8] = b"kiln v1 authority kek id";
 pub const SEALED_CONTENT_KEY: &[u8] = b"kiln v1 sealed content key";
 /// Update key and the name of its product → key of the sealings of that product's updates.
 pub const UPDATE_SEALING: &[u8] = b"kiln v1 update sealing";
+/// What a token wraps for a product's owner: the update key, in its file.
+pub const UPDATE_KEY_FILE: &[u8] = b"kiln v1 update key file";
 
 #[cfg(test)]
 mod tests {
@@ -85,6 +87,7 @@ mod tests {
             AUTHORITY_KEK_ID,
             SEALED_CONTENT_KEY,
             UPDATE_SEALING,
+            UPDATE_KEY_FILE,
         ];
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate() {

@@ -106,11 +106,11 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "Nothing is ever written over: choose another place, or remove what is there."
         }
         E::ContentKeyNowhere => {
-            "Name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it), or a file with --content-key."
+            "Name the authority's sealing key (`kiln authority key export` writes it), as `authority-key` in kiln.toml or with --authority-key of `kiln package`; or a file with --content-key."
         }
-        E::ContentKeyOpen { .. } => "Leave --content-key out, or `authority-key` in kiln.toml.",
+        E::ContentKeyOpen { .. } => "Leave --content-key out, or the authority's key.",
         E::ContentKeyInProduction { .. } => {
-            "Leave --content-key out, and name the authority's sealing key as `authority-key` in kiln.toml (`kiln authority key export` writes it)."
+            "Leave --content-key out, and name the authority's sealing key (`kiln authority key export` writes it): as `authority-key` in kiln.toml, or with --authority-key of `kiln package`."
         }
         E::SealedKey { fault, .. } => fault.cure(),
         E::OptionUnused { .. } => {
@@ -208,12 +208,15 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
         F::PinLocked => "Have the token's security officer set a new PIN.",
         F::Key(0) => "Take the token that `kiln keys create` made the keys on.",
         F::Key(_) => "Remove the keys of the same name that are not the owner's.",
-        F::KeyThere => "Take another token: each holds one owner, and keys are never written over.",
+        F::KeyThere => {
+            "Take another token: each holds one owner, and an update key of each product; keys are never written over."
+        }
         F::Kind => "Make the keys with `kiln keys create`.",
         F::Extractable => {
             "Have the token make a key: `kiln keys create`; or import yours as sensitive and not extractable."
         }
-        F::Signature | F::Other(_) => "Try the token with its vendor's tools.",
+        F::WrappingKind => "Take the token that `kiln update-key` made the key on.",
+        F::Signature | F::Wrapped | F::Other(_) => "Try the token with its vendor's tools.",
     }
 }
 

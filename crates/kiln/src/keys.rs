@@ -138,14 +138,13 @@ impl Keys {
 impl Create {
     fn run(&self) -> Result<(), Failure> {
         let token = self.pkcs11.as_deref().map(TokenUri::parse).transpose()?;
-        let passphrase = match &token {
-            Some(_) => None,
-            None => Some(Passphrase::for_new(&self.folder)?),
-        };
-        let place = match (&token, &passphrase) {
-            (Some(token), _) => KeyPlace::Token(token),
-            (None, Some(passphrase)) => KeyPlace::Files(passphrase),
-            (None, None) => KeyPlace::OpenFiles,
+        let passphrase;
+        let place = match &token {
+            Some(token) => KeyPlace::Token(token),
+            None => {
+                passphrase = Passphrase::for_new(&self.folder)?;
+                KeyPlace::Files(&passphrase)
+            }
         };
         let kept = token.as_ref().map_or_else(|| "encrypted files".into(), ToString::to_string);
         if self.names.is_empty() {

@@ -4,10 +4,11 @@ use crate::{Failure, output};
 use boot_crypto::Key;
 use boot_crypto::host::random;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use memory_map::qemu_virt::BOARD;
 use release::{
-    Compression, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, ReleaseProfile, hex, inside,
-    read_secret, read_stage,
+    Compression, ContentKeyPlace, Identity, OsParts, OwnerKeys, PackageParts, PackageRelease, ReleaseProfile,
+    hex, inside, read_secret, read_stage, refuse_existing,
 };
 use sealed_image::Version;
 use serde_json::json;
@@ -15,15 +16,25 @@ use std::path::{Path, PathBuf};
 
 /// Signs and encrypts a provisioning package.
 ///
-/// The folder goes to the factory: all that it holds is encrypted, or no secret. The content key, which opens the
-/// package, goes to the authority and nowhere else.
+/// The folder goes to the factory: all that it holds is encrypted, or no secret. The content key, which opens the package, goes to
+/// the authority and nowhere else: sealed to it with --authority-key, or in the clear with --content-key, for tests. `kiln release`
+/// makes a package with all that others need to check it.
 #[derive(Args, Debug)]
 pub(crate) struct Package {
     /// The folder for the package; it must not be there
     package: PathBuf,
-    /// The file for the content key; it must not be there, nor lie in the package's folder
+    /// The file for the content key, in the clear; it must not be there, nor lie in the package's folder
     #[arg(long, value_name = "FILE")]
-    content_key: PathBuf,
+    content_key: Option<PathBuf>,
+    /// The sealing key of the authority that gets the content key, as `kiln authority key export` writes it
+    #[arg(long, value_name = "FILE", requires = "sealed_content_key")]
+    authority_key: Option<PathBuf>,
+    /// The file for the content key as it is sealed to the authority; it must not be there, nor lie in the package's folder
+    #[arg(long, value_name = "FILE", requires = "authority_key")]
+    sealed_content_key: Option<PathBuf>,
+    /// Whether it is for a product: production takes the owner's keys from a token only, and seals the content key
+    #[arg(long, value_name = "PROFILE", value_parser = profile(), default_value = "development")]
+    profile: ReleaseProfile,
     /// The folder with the owner's keys
     #[arg(long, value_name = "FOLDER")]
     owner: PathBuf,
@@ -70,13 +81,15 @@ pub(crate) struct Package {
 
 impl Package {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        if inside(&self.content_key, &self.package) {
-            return Err(Failure::new(
-                "the content key would lie in the package's folder, and go to the factory with it",
-                "Choose a file for --content-key outside of that folder.",
-            ));
+        let (authority, file) = (self.authority_key.as_deref(), self.content_key.as_deref());
+        let key_to = ContentKeyPlace::choose(self.profile, authority, file, &self.package)?;
+        if let Some(sealed) = &self.sealed_content_key {
+            refuse_existing(sealed)?;
+            if inside(sealed, &self.package) {
+                return Err(release::Error::ContentKeyInside { path: sealed.clone() }.into());
+            }
         }
-        let owner = OwnerKeys::read(&self.owner, ReleaseProfile::Development)?.owner()?;
+        let owner = OwnerKeys::read(&self.owner, self.profile)?.owner()?;
         let identity = Identity {
             board: BOARD.into(),
             version: self.release_version,
@@ -84,19 +97,35 @@ impl Package {
         };
         let (release, content_key) = PackageRelease::make(&owner, &identity, self.parts()?)?;
         // The key first: a package whose key was lost is of no use.
-        content_key.write(&self.content_key)?;
+        let file = match &key_to {
+            ContentKeyPlace::Sealed(authority) => {
+                let file = self.sealed_content_key.as_deref().expect("clap asks for both");
+                content_key.seal(authority, &release.facts)?.write(file)?;
+                file
+            }
+            ContentKeyPlace::Open(file) => {
+                content_key.write(file)?;
+                *file
+            }
+        };
         release.write(&self.package)?;
-        let facts = [
+        let mut facts = vec![
             ("package", json!(self.package)),
             ("package id", json!(hex(&release.facts.package_id))),
             ("stage1", json!(hex(&release.facts.stage1_measurement))),
             ("stage2", json!(hex(&release.facts.stage2_measurement))),
             ("bytes", json!(release.package.len())),
-            ("content key", json!(self.content_key)),
         ];
+        match &key_to {
+            ContentKeyPlace::Sealed(authority) => facts.extend([
+                ("sealed content key", json!(file)),
+                ("content key sealed to", json!(hex(&authority.thumbprint()))),
+            ]),
+            ContentKeyPlace::Open(_) => facts.push(("content key", json!(file))),
+        }
         output::print(self.json, "A package:", &facts);
-        if !self.json {
-            eprintln!("Give {} to the authority, and to nobody else.", self.content_key.display());
+        if let (ContentKeyPlace::Open(file), false) = (&key_to, self.json) {
+            eprintln!("Give {} to the authority, and to nobody else.", file.display());
         }
         Ok(())
     }
@@ -127,4 +156,11 @@ impl Package {
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| release::Error::Read { path: path.into(), error }.into())
+}
+
+fn profile() -> impl TypedValueParser<Value = ReleaseProfile> {
+    PossibleValuesParser::new(["development", "production"]).map(|text| match text.as_str() {
+        "production" => ReleaseProfile::Production,
+        _ => ReleaseProfile::Development,
+    })
 }

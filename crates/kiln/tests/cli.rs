@@ -116,7 +116,7 @@ fn the_content_key_does_not_go_to_the_factory() {
     desk.good("keys create keys");
     for key in ["package/content.key", "./package/../package/k", "package/a/b"] {
         let said = desk.bad(&format!("{PACKAGE} --content-key {key} package"));
-        assert!(said.contains("would lie in the package's folder"), "{key}: {said}");
+        assert!(said.contains("would lie in the folder that goes to the factory"), "{key}: {said}");
         assert!(!desk.path("package").exists());
     }
     desk.good(&format!("{PACKAGE} --content-key content.key package"));

@@ -255,18 +255,18 @@ pub enum Error {
         path: PathBuf,
     },
     /// The content key would go to the factory.
-    #[error("the content key would lie in the folder of the release, and go where that goes: {}", path.display())]
+    #[error("the content key would lie in the folder that goes to the factory, and go there with it: {}", path.display())]
     ContentKeyInside {
         /// Where it was to be written.
         path: PathBuf,
     },
     /// Nobody would get the content key.
     #[error(
-        "nobody would get the content key: the configuration names no authority, and no file is named for it"
+        "nobody would get the content key: no authority is named that it is sealed to, and no file for it"
     )]
     ContentKeyNowhere,
     /// The content key would lie open, though it can be sealed.
-    #[error("the content key is sealed to the authority that the configuration names, and would be written to {} as well", path.display())]
+    #[error("the content key is sealed to the authority that is named, and would be written to {} as well", path.display())]
     ContentKeyOpen {
         /// Where it was to be written.
         path: PathBuf,

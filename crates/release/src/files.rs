@@ -127,6 +127,18 @@ fn fill(mut file: File, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     written
 }
 
+/// Refuses a place where something is, be it a link that leads nowhere.
+///
+/// # Errors
+/// [`Error::OutputThere`], and a place that cannot be looked at.
+pub fn refuse_existing(path: &Path) -> Result<(), Error> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(Error::OutputThere { path: path.into() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::Read { path: path.into(), error }),
+    }
+}
+
 /// Tells whether a file would lie in a folder that need not be there yet.
 pub fn inside(file: &Path, folder: &Path) -> bool {
     let absolute = |path: &Path| {

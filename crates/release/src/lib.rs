@@ -22,6 +22,7 @@ mod artefact;
 pub mod audit;
 mod check;
 mod clear;
+mod content_key;
 mod device_files;
 mod die;
 mod elf;
@@ -53,12 +54,13 @@ mod x509;
 
 pub use artefact::Artefact;
 pub use check::{OpenedImage, Trusted, open_boot_slot, open_os_slot};
+pub use content_key::ContentKeyPlace;
 pub use device_files::DeviceFiles;
 pub use die::DieSecrets;
 pub use elf::{FlatImage, flatten_elf, read_stage};
 pub use error::Error;
 pub use fabricate::{FabricatedDie, fabricate, make_die};
-pub use files::inside;
+pub use files::{inside, refuse_existing};
 pub use flash::{FlashLayout, write_disk};
 pub use folder::{
     BundleConfig, Check, CrateInfo, MadeRelease, OpeningKeys, OwnerConfig, PACKAGE as PACKAGE_FOLDER,

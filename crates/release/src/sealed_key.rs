@@ -161,6 +161,14 @@ impl SealedContentKey {
         cbor::parse_exact(untrusted).map_err(|_| SealedKeyFault::Form)
     }
 
+    /// Writes it to a file of its own.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or is there already.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        files::write_new(path, &self.encode(), files::Readers::Anyone)
+    }
+
     /// Writes it as bytes.
     pub fn encode(&self) -> Vec<u8> {
         cbor::encode(|e| {

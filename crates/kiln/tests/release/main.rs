@@ -383,7 +383,7 @@ fn whatever_stops_a_release_is_named_and_leaves_nothing_behind() {
     }
     desk.put("kiln.toml", CONFIG.as_bytes());
     for (line, words) in [
-        ("release --out r1 --content-key r1/content.key", "would lie in the folder of the release"),
+        ("release --out r1 --content-key r1/content.key", "would lie in the folder that goes to the factory"),
         ("release --out keys --content-key content.key", "keys is there already"),
         ("release --out r1 --content-key text", "text is there already"),
         ("release --out nowhere/r1 --content-key content.key", "nowhere/r1"),

@@ -2,7 +2,7 @@
 
 use crate::common::Desk;
 use crate::product::CONFIG;
-use crate::{VERIFY, assert_nothing_left, files};
+use crate::{VERIFY, assert_nothing_left, files, token};
 use boot_crypto::host::SealingKey;
 use release::{AuthorityKey, PackageFacts, SealedContentKey, hex};
 use serde_json::Value;
@@ -141,4 +141,52 @@ fn a_key_that_would_go_to_nobody_or_to_more_than_the_authority_stops_the_release
     }
     configure(&desk, "");
     refused(RELEASE, "nobody would get the content key");
+}
+
+#[test]
+fn a_package_by_itself_is_for_production_with_keys_on_a_token_and_its_own_key_sealed() {
+    let desk = token::desk();
+    desk.good("keys create files");
+    desk.good(&token::owner());
+    let key = desk.good_json("authority init")["signing_key"].as_str().unwrap().to_owned();
+    desk.good(&format!(
+        "authority delegation sign --root-key keys/owner-root.key.uri --key {key} --board qemu-virt --out d.json"
+    ));
+    desk.good("authority delegation add d.json --board qemu-virt");
+    desk.good("authority key export authority.pub.pem");
+    let package = "package --stage1 stage1.elf --stage2 stage2.elf --kernel Image --device-tree board.dtb \
+        --release-version 1.2.3 --profile production p --owner";
+    let sealed = "--authority-key authority.pub.pem --sealed-content-key";
+    for (line, why) in [
+        (format!("{package} files {sealed} key.sealed"), "files/owner-root.key.pem"),
+        (
+            format!("{package} keys --content-key key.open"),
+            "in the clear, which the production profile never does",
+        ),
+        (format!("{package} keys"), "nobody would get the content key"),
+        (format!("{package} keys {sealed} p/key.sealed"), "would lie in the folder that goes to the factory"),
+        (format!("{package} keys {sealed} d.json"), "d.json is there already"),
+        (
+            format!(
+                "{} keys --content-key key.open {sealed} key.sealed",
+                package.replace("production", "development")
+            ),
+            "would be written to key.open as well",
+        ),
+        (
+            format!("{package} keys --authority-key keys/owner-root.pub.pem --sealed-content-key key.sealed"),
+            "is not the public sealing key of an authority",
+        ),
+    ] {
+        let said = desk.bad(&line);
+        assert!(said.contains(why), "{line}: {said}");
+        let left = ["p", "key.sealed", "key.open"].map(|name| desk.path(name).exists());
+        assert_eq!(left, [false; 3], "{line}");
+    }
+    let made = desk.good_json(&format!("{package} keys {sealed} key.sealed"));
+    let thumbprint = &desk.good_json("authority key show")["sealing_key_thumbprint"];
+    assert_eq!(&made["content_key_sealed_to"], thumbprint);
+    desk.good("fabricate --stage0 stage0.bin --vendor vendor d1");
+    let lot = LOT.replace("r1/package", "p");
+    desk.good(&format!("{lot} --sealed-content-key key.sealed"));
 }

@@ -11,9 +11,9 @@ use super::{IMAGES, NOTES, PACKAGE, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE
 use crate::files::{self, Readers};
 use crate::package::SignedParts;
 use crate::{
-    AuthorityKey, Check, Compression, ContentKey, Error, Identity, OsParts, Owner, OwnerKeys, PackageParts,
-    PackageRelease, ReleaseProfile, Trusted, UpdateKey, UpdateParts, UpdateRelease, hex, inspect_slot,
-    read_secret, read_stage,
+    AuthorityKey, Check, Compression, ContentKey, ContentKeyPlace, Error, Identity, OsParts, Owner,
+    OwnerKeys, PackageParts, PackageRelease, Trusted, UpdateKey, UpdateParts, UpdateRelease, hex,
+    inspect_slot, read_secret, read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -59,22 +59,8 @@ pub struct MadeRelease {
 /// Whatever stops it; then neither the folder nor the content key is there.
 pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Result<MadeRelease, Error> {
     let ReleasePlaces { folder, content_key: key_file, previous } = *places;
-    refuse_existing(folder)?;
-    let authority = match (&config.authority_key, key_file) {
-        (_, Some(file)) if config.profile == ReleaseProfile::Production => {
-            return Err(Error::ContentKeyInProduction { path: file.into() });
-        }
-        (Some(authority), None) => Some(AuthorityKey::read(authority)?),
-        (None, Some(file)) => {
-            refuse_existing(file)?;
-            if files::inside(file, folder) {
-                return Err(Error::ContentKeyInside { path: file.into() });
-            }
-            None
-        }
-        (Some(_), Some(file)) => return Err(Error::ContentKeyOpen { path: file.into() }),
-        (None, None) => return Err(Error::ContentKeyNowhere),
-    };
+    files::refuse_existing(folder)?;
+    let key_to = ContentKeyPlace::choose(config.profile, config.authority_key.as_deref(), key_file, folder)?;
     let owner = OwnerKeys::read(&config.owner.keys, config.profile)?.owner()?;
     covered(config, &owner)?;
     if let Some(previous) = previous {
@@ -87,20 +73,20 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     let drafted = Draft::make_next_to(folder)?;
     let draft = drafted.place();
     let (manifest, package_id, content_key) =
-        draft_release(config, &owner, inputs, authority.as_ref(), update_key.as_ref(), &draft)?;
+        draft_release(config, &owner, inputs, key_to.authority(), update_key.as_ref(), &draft)?;
 
     let root_digest = owner.root_digest();
     let mut checks = Vec::new();
     let keys = OpeningKeys { content_key: Some(&content_key), update_key: update_key.as_ref() };
     verify_release(&draft, &Trusted::root(root_digest), &keys, &mut checks)?;
     // The key first: a release whose key was lost is of no use.
-    key_file.map_or(Ok(()), |file| content_key.write(file))?;
+    key_to.file().map_or(Ok(()), |file| content_key.write(file))?;
     if let Err(error) = renameat_with(CWD, &draft, CWD, folder, RenameFlags::NOREPLACE) {
         // Nothing opens with it: what it belongs to goes as well.
-        let _ = key_file.map(std::fs::remove_file);
+        let _ = key_to.file().map(std::fs::remove_file);
         return Err(Error::Write { path: folder.into(), error: error.into() });
     }
-    let sealed_to = authority.map(|authority| authority.thumbprint());
+    let sealed_to = key_to.authority().map(AuthorityKey::thumbprint);
     Ok(MadeRelease { manifest, package_id, root_digest, sealed_to, checks })
 }
 
@@ -115,15 +101,6 @@ fn covered(config: &ReleaseConfig, owner: &Owner) -> Result<(), Error> {
         owner.covers(role, Some(kind), &config.board, config.version)?;
     }
     owner.covers(manifest::ROLE, None, &config.board, config.version)
-}
-
-/// Refuses a place where something is, be it a link that leads nowhere.
-fn refuse_existing(path: &Path) -> Result<(), Error> {
-    match path.symlink_metadata() {
-        Ok(_) => Err(Error::OutputThere { path: path.into() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::Read { path: path.into(), error }),
-    }
 }
 
 /// Checks that the release comes after the one before.

@@ -28,6 +28,7 @@ mod passphrase;
 mod revocation;
 mod token;
 mod token_uri;
+mod wrapping_key;
 
 pub use create::{KeyPlace, create_keys};
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
@@ -40,3 +41,4 @@ pub use passphrase::{PASSPHRASE_VARIABLE, Passphrase, PassphraseFault};
 pub use revocation::Revocations;
 pub use token::{PIN_VARIABLE, TokenFault, TokenKey};
 pub use token_uri::TokenUri;
+pub(crate) use wrapping_key::{Wrapped, WrappingKey};

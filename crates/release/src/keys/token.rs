@@ -12,6 +12,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::token_uri::KeyClass;
 use super::{KeyAlgorithm, PublicPart, TokenUri};
 use crate::Error;
 use boot_crypto::{Digest, es256_low_s, es256_verify, ps256_verify};
@@ -61,8 +62,12 @@ pub enum TokenFault {
     Kind,
     /// The token would give the private key out.
     Extractable,
+    /// The key is none that wraps.
+    WrappingKind,
     /// A signature is not one of this key.
     Signature,
+    /// What the key wrapped does not come out again.
+    Wrapped,
     /// The module reports something else.
     Other(String),
 }
@@ -86,6 +91,8 @@ impl fmt::Display for TokenFault {
             Self::Extractable => f.write_str(
                 "the token would give the key out: it is not marked sensitive, or it is extractable",
             ),
+            Self::WrappingKind => f.write_str("the key is no AES key of 256 bits"),
+            Self::Wrapped => f.write_str("the token does not unwrap what it has wrapped"),
             Self::Signature => f.write_str("the token returned a signature that is not one of its key"),
             Self::Other(reason) => f.write_str(reason),
         }
@@ -131,7 +138,8 @@ impl TokenKey {
     /// # Errors
     /// [`Error::Token`]: no such module, token or key, a PIN that is missing, wrong or locked, a key of another kind.
     pub fn open(uri: &TokenUri) -> Result<Self, Error> {
-        Self::find(uri, log_in(uri, Access::Sign)?)
+        uri.expect(KeyClass::Private)?;
+        Self::find(uri, log_in(uri, Access::Use)?)
     }
 
     /// Makes a key on the token, which never leaves it.
@@ -139,13 +147,8 @@ impl TokenKey {
     /// # Errors
     /// [`Error::Token`]: as [`open`](Self::open), and a key of this name that is there already.
     pub fn generate(uri: &TokenUri, algorithm: KeyAlgorithm) -> Result<Self, Error> {
-        let label = uri.label()?;
-        let session = log_in(uri, Access::MakeKeys)?;
+        let (session, named) = new_key(uri)?;
         let failed = |error: Pkcs11Error| fault(uri, error.into());
-        if !session.find_objects(&[Attribute::Label(label.into())]).map_err(failed)?.is_empty() {
-            return Err(fault(uri, TokenFault::KeyThere));
-        }
-        let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(label.into())];
         let (mechanism, form) = match algorithm.modulus_bits() {
             None => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.into())]),
             Some(bits) => (
@@ -157,7 +160,6 @@ impl TokenKey {
             ),
         };
         let used = [Attribute::Verify(true), Attribute::Private(false)];
-        let kept = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
         let signs = [Attribute::Sign(true)];
         // An RSA key could do more than sign, and a token may let it unless it is told otherwise.
         let (no_more, neither) = match algorithm.modulus_bits() {
@@ -168,7 +170,7 @@ impl TokenKey {
             ),
         };
         let public = [&named[..], &form, &used, &no_more].concat();
-        let private = [&named[..], &kept, &signs, &neither].concat();
+        let private = [&named[..], &KEPT, &signs, &neither].concat();
         let (public_key, key) = session.generate_key_pair(&mechanism, &public, &private).map_err(failed)?;
         match public_part(uri, &session, public_key) {
             Ok(public) => {
@@ -176,7 +178,7 @@ impl TokenKey {
             }
             Err(why) => {
                 let gone = destroy(&session, [key, public_key]);
-                Err(and_left(why, if gone { Vec::new() } else { vec![label.into()] }))
+                Err(and_left(why, uri.object().filter(|_| !gone).map(String::from)))
             }
         }
     }
@@ -188,22 +190,8 @@ impl TokenKey {
     }
 
     fn find(uri: &TokenUri, session: Session) -> Result<Self, Error> {
-        let failed = |error: Pkcs11Error| fault(uri, error.into());
-        let template = uri.template()?;
-        let one = |class| {
-            let wanted = [&[Attribute::Class(class)], &template[..]].concat();
-            let found = session.find_objects(&wanted).map_err(failed)?;
-            match found.as_slice() {
-                [one] => Ok(*one),
-                found => Err(fault(uri, TokenFault::Key(found.len()))),
-            }
-        };
-        let (key, public_key) = (one(ObjectClass::PRIVATE_KEY)?, one(ObjectClass::PUBLIC_KEY)?);
-        let kept = session.get_attributes(key, &[AttributeType::Sensitive, AttributeType::Extractable]);
-        let kept = kept.map_err(failed)?;
-        if ![Attribute::Sensitive(true), Attribute::Extractable(false)].iter().all(|it| kept.contains(it)) {
-            return Err(fault(uri, TokenFault::Extractable));
-        }
+        let key = kept_key(uri, &session, ObjectClass::PRIVATE_KEY)?;
+        let public_key = one(uri, &session, ObjectClass::PUBLIC_KEY)?;
         let public = public_part(uri, &session, public_key)?;
         Ok(Self { uri: uri.clone(), session: Mutex::new(session), key, public_key, public })
     }
@@ -241,6 +229,42 @@ impl Signer for TokenKey {
     fn sign(&self, digest: &Digest) -> Result<Vec<u8>, SignerError> {
         Ok(self.signature(digest).map_err(|error| fault(&self.uri, error))?)
     }
+}
+
+/// What a key that never leaves its token is marked with.
+pub(super) const KEPT: [Attribute; 3] =
+    [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)];
+
+/// Opens a session in which a key of this name, which is not there yet, can be made; and says what it is called.
+pub(super) fn new_key(uri: &TokenUri) -> Result<(Session, [Attribute; 3]), Error> {
+    let label = uri.label()?;
+    let session = log_in(uri, Access::MakeKeys)?;
+    let there = session.find_objects(&[Attribute::Label(label.into())]);
+    if !there.map_err(|error| fault(uri, error.into()))?.is_empty() {
+        return Err(fault(uri, TokenFault::KeyThere));
+    }
+    Ok((session, [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(label.into())]))
+}
+
+/// Finds the one object of this class that `uri` names.
+fn one(uri: &TokenUri, session: &Session, class: ObjectClass) -> Result<ObjectHandle, Error> {
+    let wanted = [&[Attribute::Class(class)], &uri.template()?[..]].concat();
+    let found = session.find_objects(&wanted).map_err(|error| fault(uri, error.into()))?;
+    match found.as_slice() {
+        [one] => Ok(*one),
+        found => Err(fault(uri, TokenFault::Key(found.len()))),
+    }
+}
+
+/// Finds the one key of this class that `uri` names; refuses one that the token would give out.
+pub(super) fn kept_key(uri: &TokenUri, session: &Session, class: ObjectClass) -> Result<ObjectHandle, Error> {
+    let key = one(uri, session, class)?;
+    let marked = session.get_attributes(key, &[AttributeType::Sensitive, AttributeType::Extractable]);
+    let marked = marked.map_err(|error| fault(uri, error.into()))?;
+    if ![Attribute::Sensitive(true), Attribute::Extractable(false)].iter().all(|it| marked.contains(it)) {
+        return Err(fault(uri, TokenFault::Extractable));
+    }
+    Ok(key)
 }
 
 /// Reads the public key.
@@ -293,24 +317,27 @@ fn destroy(session: &Session, halves: [ObjectHandle; 2]) -> bool {
 
 /// Removes keys that were just made, and returns why: with the names of those that could not be removed.
 pub(crate) fn unmake<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, why: Error) -> Error {
-    let left =
-        keys.into_iter().filter(|key| !key.remove()).filter_map(|key| key.uri.object().map(String::from));
-    and_left(why, left.collect())
+    and_left(
+        why,
+        keys.into_iter().filter(|key| !key.remove()).filter_map(|key| key.uri.object().map(String::from)),
+    )
 }
 
-fn and_left(why: Error, left: Vec<String>) -> Error {
+/// Says besides which keys are left on the token.
+pub(super) fn and_left(why: Error, left: impl IntoIterator<Item = String>) -> Error {
+    let left: Vec<_> = left.into_iter().collect();
     if left.is_empty() { why } else { Error::KeysLeft { why: Box::new(why), left } }
 }
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    Sign,
+pub(super) enum Access {
+    Use,
     MakeKeys,
 }
 
 /// Opens a session with the token that `uri` names, logged in.
-fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
+pub(super) fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
     let failed = |error: Pkcs11Error| fault(uri, error.into());
     let pkcs11 = module(uri.module()).map_err(|error| fault(uri, error))?;
     let mut found = Vec::new();
@@ -327,7 +354,7 @@ fn log_in(uri: &TokenUri, access: Access) -> Result<Session, Error> {
         return Err(fault(uri, TokenFault::PinLocked));
     }
     let session = match access {
-        Access::Sign => pkcs11.open_ro_session(*slot),
+        Access::Use => pkcs11.open_ro_session(*slot),
         Access::MakeKeys => pkcs11.open_rw_session(*slot),
     };
     let session = session.map_err(failed)?;

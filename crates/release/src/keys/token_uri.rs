@@ -31,6 +31,24 @@ const COUNTS: [&str; 10] = [
     "pin-source",
 ];
 
+/// What a key on a token is: `type` in a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyClass {
+    /// The private half of a pair, which signs.
+    Private,
+    /// A symmetric key, which wraps.
+    Secret,
+}
+
+impl KeyClass {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Secret => "secret-key",
+        }
+    }
+}
+
 /// Names a token, or a key on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUri {
@@ -42,6 +60,7 @@ pub struct TokenUri {
     model: Option<String>,
     object: Option<String>,
     id: Option<Vec<u8>>,
+    class: Option<KeyClass>,
 }
 
 impl TokenUri {
@@ -62,9 +81,16 @@ impl TokenUri {
         if let Some(name) = names(text).find(|name| !COUNTS.contains(name)) {
             return Err(refused(&format!("its `{name}` is not compared with anything: leave it out")));
         }
-        if uri.r#type().is_some_and(|class| class != "private") {
-            return Err(refused("it names something else than a private key (`type=private`)"));
-        }
+        let known = [KeyClass::Private, KeyClass::Secret];
+        let class = match uri.r#type().map(|class| known.into_iter().find(|known| known.name() == class)) {
+            None => None,
+            Some(Some(class)) => Some(class),
+            Some(None) => {
+                return Err(refused(
+                    "it names something else than a private or a secret key (`type=private`, `type=secret-key`)",
+                ));
+            }
+        };
         let decoded = |value: Option<&str>| match value {
             None => Ok(None),
             Some(value) => match percent_decode_str(value).decode_utf8() {
@@ -85,6 +111,7 @@ impl TokenUri {
             model: decoded(uri.model())?,
             object: there(decoded(uri.object())?),
             id: uri.id().map(|id| percent_decode_str(id).collect()),
+            class,
         })
     }
 
@@ -132,10 +159,35 @@ impl TokenUri {
         Ok(label.into_iter().chain(self.id.clone().map(Attribute::Id)).collect())
     }
 
-    /// Names a key on the same token.
+    /// Names a private key on the same token.
     #[must_use]
     pub fn key(&self, label: &str) -> Self {
-        Self { object: Some(label.into()), id: None, ..self.clone() }
+        Self { object: Some(label.into()), id: None, class: Some(KeyClass::Private), ..self.clone() }
+    }
+
+    /// Names a secret key on the same token: the one that is named here, or else that of this label.
+    ///
+    /// # Errors
+    /// [`TokenFault::Uri`] if a private key is named here.
+    pub(super) fn secret_key(&self, label: &str) -> Result<Self, Error> {
+        self.expect(KeyClass::Secret)?;
+        let object = Some(self.object().unwrap_or(label).into());
+        Ok(Self { object, class: Some(KeyClass::Secret), ..self.clone() })
+    }
+
+    /// Refuses a key of another class, where the URI says which it is.
+    pub(super) fn expect(&self, class: KeyClass) -> Result<(), Error> {
+        match self.class.filter(|said| *said != class) {
+            None => Ok(()),
+            Some(said) => {
+                let reason = format!(
+                    "it names another kind of key than the one that is wanted: `type={}`, not `type={}`",
+                    said.name(),
+                    class.name()
+                );
+                Err(fault(self, TokenFault::Uri(reason)))
+            }
+        }
     }
 }
 
@@ -156,7 +208,7 @@ impl fmt::Display for TokenUri {
             write!(f, ";id={}", percent_encode(id, ESCAPED))?;
         }
         if self.object.is_some() {
-            f.write_str(";type=private")?;
+            write!(f, ";type={}", self.class.unwrap_or(KeyClass::Private).name())?;
         }
         write!(f, "?module-path={}", utf8_percent_encode(&self.module.to_string_lossy(), ESCAPED_IN_QUERY))
     }
@@ -241,7 +293,7 @@ mod tests {
             ("pkcs11:token=o;library-version=3?module-path=/m.so", "its `library-version` is not compared"),
             ("pkcs11:token=o?module-path=/m.so&module-name=m", "its `module-name` is not compared"),
             ("pkcs11:token=o;vendor=x?module-path=/m.so", "its `vendor` is not compared"),
-            ("pkcs11:token=o;type=public?module-path=/m.so", "something else than a private key"),
+            ("pkcs11:token=o;type=public?module-path=/m.so", "something else than a private or a secret key"),
             ("pkcs11:token=o;serial=%FF?module-path=/m.so", "no text in UTF-8"),
         ] {
             let error = TokenUri::parse(text).unwrap_err().to_string();

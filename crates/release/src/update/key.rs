@@ -4,22 +4,25 @@
 //! *Whoever has it* opens every update of the product, past and to come; he signs none. It lies on every device, sealed there
 //! under the device's own key, and with the owner.
 //!
-//! *Whoever copies the owner's disk*, or a backup of it, has to guess the passphrase first: the file is encrypted as the key
-//! files of owners are. A file in the clear is for demonstrations, and the production profile refuses it. The key is never
-//! written anywhere else: a release has it only inside of the package, as a secret object.
+//! *Whoever copies the owner's disk*, or a backup of it, needs the token too, whose key wraps the file ([`WrappingKey`]). For
+//! development a passphrase does, as it encrypts the key files of owners; a file in the clear is for demonstrations. The production
+//! profile refuses both. The key is never written anywhere else: a release has it only inside of the package, as a secret object. The
+//! machine that releases has it in its memory while it does.
 //!
 //! *Whoever mixes up two products* finds that the key has the name of its product with it.
 
 use crate::files::{self, Readers};
+use crate::keys::{KeyPlace, Wrapped, WrappingKey};
 use crate::{Error, Passphrase, Profile, ReleaseProfile};
 use boot_crypto::host::{lock, random, unlock};
-use boot_crypto::{Key, sha256};
+use boot_crypto::{Key, labels, sha256};
 use pem_rfc7468::LineEnding;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 const CLEAR: &str = "KILN UPDATE KEY";
 const ENCRYPTED: &str = "ENCRYPTED KILN UPDATE KEY";
+const WRAPPED: &str = "WRAPPED KILN UPDATE KEY";
 
 /// Why an update key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +33,15 @@ pub enum UpdateKeyFault {
     /// It does not open.
     #[error("no update key comes out with this passphrase: it is another one, or the file was altered")]
     Passphrase,
-    /// It is not encrypted, and the release is for production.
-    #[error("the update key lies in it in the clear, and the production profile takes it encrypted only")]
-    InClear,
+    /// The token's key does not open it.
+    #[error("no update key comes out with the key on the token: it is another one, or the file was altered")]
+    Token,
+    /// No token wraps it, and the release is for production.
+    #[error("the update key lies in it {}, and the production profile takes one that a token wraps only", if *encrypted { "under a passphrase" } else { "in the clear" })]
+    InFile {
+        /// Whether it is encrypted.
+        encrypted: bool,
+    },
     /// It is that of another product.
     #[error("it is the update key of the product `{found}`, and this one is `{expected}`")]
     OtherProduct {
@@ -57,7 +66,12 @@ impl UpdateKeyFault {
             Self::Passphrase => {
                 "Give the passphrase that the file was made with: KILN_PASSPHRASE, or on the terminal."
             }
-            Self::InClear => "Make the product's update key with `kiln update-key`, which encrypts it.",
+            Self::Token => {
+                "Take the token that the file was made with, and the file as `kiln update-key` wrote it."
+            }
+            Self::InFile { .. } => {
+                "Have a token wrap it: `kiln update-key NEW --product NAME --pkcs11 URI`, with --from and this file where devices have the key already."
+            }
             Self::OtherProduct { .. } => {
                 "Name the file of this product's key in kiln.toml: devices know their product by its update key."
             }
@@ -90,42 +104,60 @@ impl UpdateKey {
         &self.product
     }
 
-    /// Writes the key to a file of its own, mode 0600, encrypted with the passphrase; a demonstration has none.
+    /// Writes the key to a file of its own, mode 0600: wrapped by a new key of a token, which `update-PRODUCT` names unless the URI
+    /// does; encrypted with a passphrase; or, for demonstrations, in the clear.
     ///
     /// # Errors
-    /// A file that cannot be written, or is there already.
-    pub fn write(&self, path: &Path, passphrase: Option<&Passphrase>) -> Result<(), Error> {
+    /// A file that cannot be written, or is there already; [`Error::Token`], and [`Error::KeysLeft`] if the new key had to stay on
+    /// the token.
+    pub fn write(&self, path: &Path, place: KeyPlace<'_>) -> Result<(), Error> {
         let secret = self.secret();
-        let (label, bytes) = match passphrase {
-            Some(passphrase) => (ENCRYPTED, Zeroizing::new(lock(&secret, passphrase.expose()))),
-            None => (CLEAR, secret),
+        let put = |label, bytes: &[u8]| {
+            let pem = pem_rfc7468::encode_string(label, LineEnding::LF, bytes).expect("a key has a PEM form");
+            files::write_new(path, Zeroizing::new(pem).as_bytes(), Readers::Owner)
         };
-        let pem = pem_rfc7468::encode_string(label, LineEnding::LF, &bytes).expect("a key has a PEM form");
-        files::write_new(path, Zeroizing::new(pem).as_bytes(), Readers::Owner)
+        match place {
+            KeyPlace::Files(passphrase) => put(ENCRYPTED, &lock(&secret, passphrase.expose())),
+            KeyPlace::OpenFiles => put(CLEAR, &secret),
+            KeyPlace::Token(token) => {
+                let key = WrappingKey::generate(token, &format!("update-{}", self.product))?;
+                let written = key.wrap(labels::UPDATE_KEY_FILE, &secret);
+                written.and_then(|wrapped| put(WRAPPED, &wrapped)).map_err(|why| key.unmake(why))
+            }
+        }
     }
 
-    /// Reads the key from its file. The passphrase of an encrypted one comes from the environment or the terminal.
+    /// Reads the key from its file. The passphrase of an encrypted one, and the PIN of a token, come from the environment or the
+    /// terminal.
     ///
     /// # Errors
-    /// A file that cannot be read, [`Error::Passphrase`], [`Error::UpdateKey`], and a published test key; in production also
-    /// a key in the clear, before anybody is asked for a passphrase.
+    /// A file that cannot be read, [`Error::Passphrase`], [`Error::Token`], [`Error::UpdateKey`], and a published test key; in
+    /// production also a key that no token wraps, before anybody is asked for a passphrase.
     pub fn read(path: &Path, profile: ReleaseProfile) -> Result<Self, Error> {
         let text = files::read_text(path)?;
-        let form = || fault(path, UpdateKeyFault::Form);
-        let (label, bytes) = pem_rfc7468::decode_vec(text.as_bytes()).map_err(|_| form())?;
+        let refused = |why| fault(path, why);
+        let (label, bytes) =
+            pem_rfc7468::decode_vec(text.as_bytes()).map_err(|_| refused(UpdateKeyFault::Form))?;
         let bytes = Zeroizing::new(bytes);
-        let secret = match (label, profile) {
-            (ENCRYPTED, _) => unlock(&bytes, Passphrase::of(path)?.expose()),
-            (CLEAR, ReleaseProfile::Production) => return Err(fault(path, UpdateKeyFault::InClear)),
-            (CLEAR, ReleaseProfile::Development) => Some(bytes),
-            _ => return Err(form()),
+        let (secret, not_read) = match (label, profile) {
+            (WRAPPED, _) => {
+                let wrapped = Wrapped::decode(&bytes)?.ok_or_else(|| refused(UpdateKeyFault::Form))?;
+                (wrapped.unwrap(labels::UPDATE_KEY_FILE)?, UpdateKeyFault::Token)
+            }
+            (CLEAR | ENCRYPTED, ReleaseProfile::Production) => {
+                return Err(refused(UpdateKeyFault::InFile { encrypted: label == ENCRYPTED }));
+            }
+            (ENCRYPTED, ReleaseProfile::Development) => {
+                (unlock(&bytes, Passphrase::of(path)?.expose()), UpdateKeyFault::Passphrase)
+            }
+            (CLEAR, ReleaseProfile::Development) => (Some(bytes), UpdateKeyFault::Form),
+            _ => return Err(refused(UpdateKeyFault::Form)),
         };
         let read = secret.as_deref().and_then(|secret| {
             let read = sealed_image::UpdateKey::parse(secret)?;
             Some(Self { product: read.product.into(), key: read.key() })
         });
-        let not_read = if label == ENCRYPTED { UpdateKeyFault::Passphrase } else { UpdateKeyFault::Form };
-        let key = read.ok_or_else(|| fault(path, not_read))?;
+        let key = read.ok_or_else(|| refused(not_read))?;
         key.admit(Profile::Production)?;
         Ok(key)
     }
@@ -136,13 +168,16 @@ impl UpdateKey {
     /// As [`read`](Self::read) and [`write`](Self::write).
     pub fn read_or_make(path: &Path, product: &str) -> Result<Self, Error> {
         if !path.exists() {
-            Self::generate(product, path)?.write(path, None)?;
+            Self::generate(product, path)?.write(path, KeyPlace::OpenFiles)?;
         }
         Self::read(path, ReleaseProfile::Development)?.of_product(product, path)
     }
 
     /// Refuses the key of another product; `path` is named in the error.
-    pub(crate) fn of_product(self, expected: &str, path: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::UpdateKey`].
+    pub fn of_product(self, expected: &str, path: &Path) -> Result<Self, Error> {
         if self.product == expected {
             return Ok(self);
         }
@@ -208,8 +243,11 @@ mod tests {
             faulty(UpdateKey::read_or_make(&path, "demo-2")),
             UpdateKeyFault::OtherProduct { found: "demo".into(), expected: "demo-2".into() }
         );
-        assert_eq!(faulty(UpdateKey::read(&path, ReleaseProfile::Production)), UpdateKeyFault::InClear);
-        assert!(matches!(key.write(&path, None), Err(Error::Write { .. })));
+        assert_eq!(
+            faulty(UpdateKey::read(&path, ReleaseProfile::Production)),
+            UpdateKeyFault::InFile { encrypted: false }
+        );
+        assert!(matches!(key.write(&path, KeyPlace::OpenFiles), Err(Error::Write { .. })));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -222,7 +260,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("update.key");
         let key = UpdateKey::generate("demo", &path).unwrap();
-        key.write(&path, Some(&passphrase("a passphrase"))).unwrap();
+        key.write(&path, KeyPlace::Files(&passphrase("a passphrase"))).unwrap();
+        let refused = faulty(UpdateKey::read(&path, ReleaseProfile::Production));
+        assert_eq!(refused, UpdateKeyFault::InFile { encrypted: true });
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("-----BEGIN ENCRYPTED KILN UPDATE KEY-----\n"), "{text}");
         assert!(!text.contains(&hex(key.key.expose())) && !text.contains("demo"));
@@ -264,7 +304,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("update.key");
         let published = UpdateKey { product: "demo".into(), key: Key::new(test_keys::device_seed()) };
-        published.write(&path, None).unwrap();
+        published.write(&path, KeyPlace::OpenFiles).unwrap();
         let refused = UpdateKey::read(&path, ReleaseProfile::Development).unwrap_err();
         assert_eq!(refused.code(), Some(FailCode::TestKey));
     }

@@ -24,7 +24,7 @@ fn fresh_key() -> UpdateKey {
 fn sealing_key(key: &UpdateKey) -> Key {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("update.key");
-    key.write(&path, None).unwrap();
+    key.write(&path, release::KeyPlace::OpenFiles).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(UpdateKey::read(&path, ReleaseProfile::Development).unwrap().product(), key.product());
     let (_, secret) = pem_rfc7468::decode_vec(text.as_bytes()).unwrap();
@@ -216,7 +216,7 @@ fn what_an_update_brings_has_to_have_a_place_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let key_file = folder.path().join("update.key");
     let key = UpdateKey::generate("demo", &key_file).unwrap();
-    key.write(&key_file, None).unwrap();
+    key.write(&key_file, release::KeyPlace::OpenFiles).unwrap();
     let root = *owner.root();
     let judge = |kernel: Vec<u8>,
                  (places, initramfs): (OsPlaces, usize),
