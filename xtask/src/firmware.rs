@@ -33,6 +33,8 @@ const CONFORMANCE: [&str; 5] = [
 ];
 /// The program that measures what re-keying is limited by.
 const LIMIT: &str = "limit";
+/// The file of the compiled device tree.
+pub const DTB: &str = "qemu-virt.dtb";
 /// The source of the board's device tree.
 const DEVICE_TREE: &str = "dts/qemu-virt.dts";
 /// The feature of stage0 that puts a panic into it, for the check that must find it.
@@ -281,7 +283,7 @@ fn fits_rom(size: u64) -> Result<()> {
 
 fn device_tree(folder: &Path) -> Result<PathBuf> {
     let step = Step::start("compiling the device tree");
-    let output = folder.join("qemu-virt.dtb");
+    let output = folder.join(DTB);
     let mut command = Command::new("dtc");
     command.args(["-I", "dts", "-O", "dtb", "-o"]).arg(&output).arg(workspace::root().join(DEVICE_TREE));
     let ran = command.output().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;

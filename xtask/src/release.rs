@@ -61,7 +61,7 @@ impl Release {
         let commit = self.check_reproducible.then(committed).transpose()?;
         let firmware = firmware::build()?;
         if let Some(commit) = commit {
-            for Reproduced { file, sha256 } in reproducible::check(&firmware, &commit)? {
+            for Reproduced { file, sha256 } in reproducible::check(&workspace::build_dir(), &commit)? {
                 eprintln!("  ok   {file} is the same three times: {sha256}");
             }
         }

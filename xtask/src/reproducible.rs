@@ -1,7 +1,7 @@
 //! Building the firmware twice more, elsewhere and in other ways, to see whether it comes out the same.
 //!
 //! What a signature says of a release anybody can check; that the stages in it are made of the source that it names, only
-//! who builds them again and compares. That works if nothing of the machine, the folder or the person gets into them.
+//! who builds them again and compares. That works if nothing of the machine, the folder, the clock or the person gets into them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,9 +10,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::firmware::{Firmware, Program};
+use crate::firmware::{PAYLOAD, STAGE0, STAGE1, STAGE2};
 use crate::progress::Step;
-use crate::{digest, exec, workspace};
+use crate::{digest, exec, firmware, workspace};
 
 /// A way to build.
 struct Way {
@@ -22,19 +22,25 @@ struct Way {
     locale: &'static str,
     /// Between the two it is another day at any time.
     zone: &'static str,
+    /// How many days the clock is put forward.
+    days_ahead: u32,
     jobs: &'static str,
 }
 
 const WAYS: [Way; 2] = [
-    Way { folder: "a", umask: "022", locale: "C", zone: "Pacific/Pago_Pago", jobs: "2" },
+    Way { folder: "a", umask: "022", locale: "C", zone: "Pacific/Pago_Pago", days_ahead: 0, jobs: "2" },
     Way {
         folder: "another/and-longer/path",
         umask: "077",
         locale: "C.UTF-8",
         zone: "Pacific/Kiritimati",
+        days_ahead: 400,
         jobs: "3",
     },
 ];
+
+/// The source of the library that puts a clock forward.
+const LATER: &str = include_str!("later.c");
 
 /// A built file, by its name, and its SHA-256 in hex.
 pub(crate) struct Reproduced {
@@ -42,26 +48,29 @@ pub(crate) struct Reproduced {
     pub(crate) sha256: String,
 }
 
-/// Builds `commit`, which `firmware` was built from, in each way from `git archive`, with empty target folders, and compares every
-/// stage, its ELF file with it, the payload and the device tree.
+/// Builds `source`, a commit or a tree of it, in each way from `git archive`, with empty target folders, and compares every
+/// stage, its ELF file with it, the payload and the device tree with those that lie in `built`.
 ///
 /// # Errors
 /// If a build fails, or one byte differs. Both files are kept then.
-pub(crate) fn check(firmware: &Firmware, commit: &str) -> Result<Vec<Reproduced>> {
-    let files = built(firmware);
+pub(crate) fn check(built: &Path, source: &str) -> Result<Vec<Reproduced>> {
+    check_ways(built, source, &WAYS)
+}
+
+fn check_ways(built: &Path, source: &str, ways: &[Way]) -> Result<Vec<Reproduced>> {
     let folder =
         tempfile::Builder::new().prefix("kiln-reproducible-").tempdir().context("no folder for builds")?;
-    for way in &WAYS {
+    for way in ways {
         let root = folder.path().join(way.folder);
+        let clock = way.clock(folder.path())?;
         let step = Step::start(format!(
-            "building again: umask {}, locale {}, zone {}, {} jobs",
-            way.umask, way.locale, way.zone, way.jobs
+            "building again: umask {}, locale {}, zone {}, {} days ahead, {} jobs",
+            way.umask, way.locale, way.zone, way.days_ahead, way.jobs
         ));
-        way.build(&root, commit)?;
+        way.build(&root, source, clock.as_deref())?;
         step.done(&format!("in a folder of {} characters", root.as_os_str().len()));
-        for file in &files {
-            let again = root.join("target/kiln/build").join(file.file_name().unwrap_or_default());
-            if let Err(error) = same(file, &again) {
+        for name in files() {
+            if let Err(error) = same(&built.join(&name), &root.join("target/kiln/build").join(&name)) {
                 let kept = folder.keep();
                 return Err(
                     error.context(format!("the build is not reproducible; {} is kept", kept.display()))
@@ -69,39 +78,38 @@ pub(crate) fn check(firmware: &Firmware, commit: &str) -> Result<Vec<Reproduced>
             }
         }
     }
-    files
-        .iter()
+    files()
         .map(|file| {
-            let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Reproduced { file: name, sha256: digest::sha256_hex(&bytes) })
+            let path = built.join(&file);
+            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(Reproduced { file, sha256: digest::sha256_hex(&bytes) })
         })
         .collect()
 }
 
 /// Lists the files of a build.
-fn built(firmware: &Firmware) -> Vec<PathBuf> {
-    let programs = [&firmware.stage0, &firmware.stage1, &firmware.stage2, &firmware.payload];
-    let of_program = |Program { elf, bin, .. }: &Program| [elf.clone(), bin.clone()];
-    programs.into_iter().flat_map(of_program).chain([firmware.dtb.clone()]).collect()
+fn files() -> impl Iterator<Item = String> {
+    let programs = [STAGE0, STAGE1, STAGE2, PAYLOAD];
+    let of_program = |name| [format!("{name}.elf"), format!("{name}.bin")];
+    programs.into_iter().flat_map(of_program).chain([firmware::DTB.to_owned()])
 }
 
 impl Way {
     /// Unpacks the source at `root` and builds it there.
-    fn build(&self, root: &Path, commit: &str) -> Result<()> {
+    fn build(&self, root: &Path, source: &str, clock: Option<&Path>) -> Result<()> {
         fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
         let archive = root.with_extension("tar");
         let mut git = Command::new("git");
-        git.current_dir(workspace::root()).args(["archive", "--output"]).arg(&archive).arg(commit);
+        git.current_dir(workspace::root()).args(["archive", "--output"]).arg(&archive).arg(source);
         exec::capture(&mut git)?;
         // The files get the modes that the umask leaves them, and the time at which they are unpacked.
         let unpack = ["tar", "--no-same-permissions", "--touch", "-xf"].map(OsStr::new);
         let words = unpack.into_iter().chain([archive.as_ref(), "-C".as_ref(), root.as_ref()]);
-        exec::capture(&mut self.shell(words))?;
+        exec::capture(&mut self.shell(clock, words))?;
         // xtask as well is built there: it takes the folder that it was built in for the workspace.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let run = ["run", "--quiet", "--locked", "--package", "xtask", "--", "build"].map(OsStr::new);
-        let mut build = self.shell([cargo.as_os_str()].into_iter().chain(run));
+        let mut build = self.shell(clock, [cargo.as_os_str()].into_iter().chain(run));
         for (name, _) in std::env::vars_os().filter(|(name, _)| alters_builds(name)) {
             build.env_remove(name);
         }
@@ -109,15 +117,40 @@ impl Way {
             .current_dir(root)
             .env("LC_ALL", self.locale)
             .env("TZ", self.zone)
-            .env("CARGO_BUILD_JOBS", self.jobs);
+            .env("CARGO_BUILD_JOBS", self.jobs)
+            // All crates are there since the first build, and no certificate holds at any time of the clock.
+            .env("CARGO_NET_OFFLINE", "true")
+            // xtask runs once, and briefly.
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+            .env("CARGO_PROFILE_DEV_DEBUG", "none");
         exec::capture(&mut build)?;
         Ok(())
     }
 
-    /// Makes a command that runs with this umask.
-    fn shell<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Command {
+    /// Compiles what puts the clock of this way forward, into a folder; nothing does where it is the clock of the machine.
+    fn clock(&self, folder: &Path) -> Result<Option<PathBuf>> {
+        if self.days_ahead == 0 {
+            return Ok(None);
+        }
+        let [source, library] = ["later.c", "later.so"].map(|name| folder.join(name));
+        fs::write(&source, LATER).with_context(|| format!("cannot write {}", source.display()))?;
+        let seconds = u64::from(self.days_ahead) * 24 * 60 * 60;
+        let mut compile = Command::new("cc");
+        compile
+            .args(["-shared", "-fPIC", "-O1"])
+            .arg(format!("-DFORWARD={seconds}"))
+            .arg("-o")
+            .arg(&library)
+            .arg(source);
+        exec::capture(&mut compile)?;
+        Ok(Some(library))
+    }
+
+    /// Makes a command that runs with this umask, and with this clock.
+    fn shell<'a>(&self, clock: Option<&Path>, words: impl IntoIterator<Item = &'a OsStr>) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("umask {}; exec \"$@\"", self.umask), "sh"]).args(words);
+        shell.envs(clock.map(|clock| ("LD_PRELOAD", clock)));
         shell
     }
 }
@@ -181,13 +214,76 @@ mod tests {
     }
 
     #[test]
-    fn a_way_has_its_own_umask() {
+    fn a_way_has_its_own_umask_and_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |way: &Way, words: &[&str]| {
+            let clock = way.clock(folder.path()).unwrap();
+            let said = exec::capture(&mut way.shell(clock.as_deref(), words.iter().map(OsStr::new))).unwrap();
+            String::from_utf8(said).unwrap().trim().trim_start_matches('0').to_owned()
+        };
         for way in &WAYS {
-            let said = exec::capture(&mut way.shell(["sh", "-c", "umask"].map(OsStr::new))).unwrap();
-            assert_eq!(
-                String::from_utf8_lossy(&said).trim().trim_start_matches('0'),
-                way.umask.trim_start_matches('0')
-            );
+            assert_eq!(said(way, &["sh", "-c", "umask"]), way.umask.trim_start_matches('0'));
         }
+        let [one, other] = WAYS.each_ref().map(|way| said(way, &["date", "+%s"]).parse::<i64>().unwrap());
+        assert!((other - one).abs() > 399 * 24 * 3600, "{one} {other}");
+    }
+
+    /// A compiler that writes the date or the folder into what it makes has to be found.
+    #[test]
+    fn a_date_or_a_folder_in_a_build_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let compiled = |way: &Way, place: &str, says: &str| {
+            let at = folder.path().join(place);
+            fs::create_dir_all(&at).unwrap();
+            let [source, object] = ["x.c", "x.o"].map(|name| at.join(name));
+            fs::write(&source, format!("const char said[] = {says};\n")).unwrap();
+            let words = ["cc", "-c"].map(OsStr::new).into_iter();
+            let words = words.chain([source.as_ref(), "-o".as_ref(), object.as_ref()]);
+            let clock = way.clock(folder.path()).unwrap();
+            exec::capture(&mut way.shell(clock.as_deref(), words)).unwrap();
+            let kept = folder.path().join(format!("{}.o", fs::read_dir(folder.path()).unwrap().count()));
+            fs::rename(&object, &kept).unwrap();
+            kept
+        };
+        let [one, other] = &WAYS;
+        for (says, place_of_other, found) in
+            [("\"nothing\"", "b", false), ("__DATE__", "a", true), ("__FILE__", "b", true)]
+        {
+            let result = same(&compiled(one, "a", says), &compiled(other, place_of_other, says));
+            assert_eq!(result.is_err(), found, "{says}: {result:?}");
+        }
+    }
+
+    /// Runs on what `cargo xtask test` built, in the way that differs most, or in each of them.
+    #[test]
+    fn the_firmware_is_the_same_when_it_is_built_again_elsewhere_at_another_time() {
+        let built = std::env::var_os("KILN_BUILD_DIR")
+            .expect("KILN_BUILD_DIR names the built firmware: run `cargo xtask test`, which builds it");
+        let ways = figures::scaled(&WAYS[1..], &WAYS[..]);
+        let due = (files().count() * ways.len()) as u64;
+        let result = check_ways(Path::new(&built), &tree(), ways);
+        let violations: Vec<_> = result.as_ref().err().map(|why| format!("{why:#}")).into_iter().collect();
+        let digests = result.unwrap_or_default();
+        let stage0 = digests.iter().find(|one| one.file == "stage0.bin").map(|one| &one.sha256[..16]);
+        figures::Figure::new("firmware built again", "files", due)
+            .ran((digests.len() * ways.len()) as u64)
+            .violations(&violations)
+            .note(format!("{} builds; SHA-256 of stage0.bin {}…", ways.len(), stage0.unwrap_or("unknown")))
+            .report();
+    }
+
+    /// Returns the tree of the workspace as it is, committed or not. In the repository it is a few objects that nothing refers to.
+    fn tree() -> String {
+        let git = |words: &[&str], folder: Option<&Path>| {
+            let mut git = Command::new("git");
+            git.current_dir(workspace::root()).args(words);
+            if let Some(folder) = folder {
+                git.env("GIT_INDEX_FILE", folder.join("index"));
+            }
+            String::from_utf8(exec::capture(&mut git).unwrap()).unwrap().trim().to_owned()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        git(&["add", "--all"], Some(folder.path()));
+        git(&["write-tree"], Some(folder.path()))
     }
 }

@@ -20,6 +20,7 @@ const RIGS: &[&str] = &[
     "constant time",
     "device leak scan, every step",
     "device leak scan, random cuts",
+    "firmware built again",
     "fuzz corpora replayed",
     "image trees, against U-Boot",
     "instruction faults, stage0",
