@@ -115,8 +115,6 @@ impl Way {
         }
         build
             .current_dir(root)
-            .env("LC_ALL", self.locale)
-            .env("TZ", self.zone)
             .env("CARGO_BUILD_JOBS", self.jobs)
             // All crates are there since the first build, and no certificate holds at any time of the clock.
             .env("CARGO_NET_OFFLINE", "true")
@@ -146,10 +144,11 @@ impl Way {
         Ok(Some(library))
     }
 
-    /// Makes a command that runs with this umask, and with this clock.
+    /// Makes a command that runs with this umask, locale, zone and clock.
     fn shell<'a>(&self, clock: Option<&Path>, words: impl IntoIterator<Item = &'a OsStr>) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("umask {}; exec \"$@\"", self.umask), "sh"]).args(words);
+        shell.env("LC_ALL", self.locale).env("TZ", self.zone);
         shell.envs(clock.map(|clock| ("LD_PRELOAD", clock)));
         shell
     }
@@ -157,8 +156,17 @@ impl Way {
 
 /// Tells whether a variable of the environment would have a say in a build, or in where it goes.
 fn alters_builds(name: &OsStr) -> bool {
-    const PREFIXES: [&str; 7] =
-        ["RUSTC", "RUSTFLAGS", "CARGO_BUILD", "CARGO_ENCODED", "CARGO_PROFILE", "CARGO_TARGET", "KILN"];
+    const PREFIXES: [&str; 9] = [
+        "SOURCE_DATE_EPOCH",
+        "CFLAGS",
+        "RUSTC",
+        "RUSTFLAGS",
+        "CARGO_BUILD",
+        "CARGO_ENCODED",
+        "CARGO_PROFILE",
+        "CARGO_TARGET",
+        "KILN",
+    ];
     let name = name.to_string_lossy();
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "CARGO_INCREMENTAL"
 }
@@ -214,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_has_its_own_umask_and_clock() {
+    fn a_way_has_its_own_umask_zone_and_clock() {
         let folder = tempfile::tempdir().unwrap();
         let said = |way: &Way, words: &[&str]| {
             let clock = way.clock(folder.path()).unwrap();
@@ -224,6 +232,8 @@ mod tests {
         for way in &WAYS {
             assert_eq!(said(way, &["sh", "-c", "umask"]), way.umask.trim_start_matches('0'));
         }
+        let [one, other] = WAYS.each_ref().map(|way| said(way, &["date", "+%z"]));
+        assert!(one.starts_with('-') && other.starts_with('+'), "{one} {other}");
         let [one, other] = WAYS.each_ref().map(|way| said(way, &["date", "+%s"]).parse::<i64>().unwrap());
         assert!((other - one).abs() > 399 * 24 * 3600, "{one} {other}");
     }

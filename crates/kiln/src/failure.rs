@@ -126,6 +126,15 @@ fn cure(error: &release::Error) -> Option<&'static str> {
             "`kiln inspect` shows it; the authority verifies it, with the vendor's root of the lot."
         }
         E::UpdateKey { fault, .. } => fault.cure(),
+        E::UpdateKeyToken { error, .. } => match &**error {
+            E::Token { fault: release::TokenFault::Key(0), .. } => {
+                "Take the token that `kiln update-key` made the wrapping key on."
+            }
+            E::Token { fault: release::TokenFault::Extractable, .. } => {
+                "Have the token make a key: `kiln update-key NEW --product NAME --pkcs11 URI --from FILE`, with a file that opens."
+            }
+            other => return cure(other),
+        },
         E::MinimumVersion { .. } => "Choose a `minimum-version` below `version`, in [update] of kiln.toml.",
         E::AuthorityKeyFile { .. } => "Give the file that `kiln authority key export` wrote, unaltered.",
         E::ContentKeyInside { .. } => "Choose a file for --content-key outside of that folder.",
@@ -209,7 +218,7 @@ fn token_cure(fault: &release::TokenFault) -> &'static str {
         F::Key(0) => "Take the token that `kiln keys create` made the keys on.",
         F::Key(_) => "Remove the keys of the same name that are not the owner's.",
         F::KeyThere => {
-            "Take another token: each holds one owner, and an update key of each product; keys are never written over."
+            "Take another token, which holds one owner and an update key of each product; or, for an update key, another name (`;object=NAME`). Keys are never written over."
         }
         F::Kind => "Make the keys with `kiln keys create`.",
         F::Extractable => {

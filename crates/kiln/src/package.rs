@@ -81,6 +81,7 @@ pub(crate) struct Package {
 
 impl Package {
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        refuse_existing(&self.package)?;
         let (authority, file) = (self.authority_key.as_deref(), self.content_key.as_deref());
         let key_to = ContentKeyPlace::choose(self.profile, authority, file, &self.package)?;
         if let Some(sealed) = &self.sealed_content_key {
@@ -108,7 +109,11 @@ impl Package {
                 *file
             }
         };
-        release.write(&self.package)?;
+        if let Err(error) = release.write(&self.package) {
+            // Nothing opens with it: what it belongs to is not there.
+            let _ = std::fs::remove_file(file);
+            return Err(error.into());
+        }
         let mut facts = vec![
             ("package", json!(self.package)),
             ("package id", json!(hex(&release.facts.package_id))),

@@ -26,8 +26,9 @@ pub(crate) struct UpdateKey {
     /// key to be made, which is `update-PRODUCT` else
     #[arg(long, value_name = "URI")]
     pkcs11: Option<String>,
-    /// Take the key in this file of `kiln update-key`, instead of a new one: to bring it onto a token, or to a second one
-    #[arg(long, value_name = "FILE")]
+    /// Take the key in this file of `kiln update-key`, instead of a new one: to bring it onto a token, or to a second one;
+    /// a key that a token wraps does not come out of that again, so this takes --pkcs11
+    #[arg(long, value_name = "FILE", requires = "pkcs11")]
     from: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -54,8 +55,8 @@ impl UpdateKey {
                 KeyPlace::Files(&passphrase)
             }
         };
-        key.write(&self.file, place)?;
-        let kept = token.map_or_else(|| "encrypted file".into(), |token| token.to_string());
+        let kept = key.write(&self.file, place)?;
+        let kept = kept.map_or_else(|| "an encrypted file".into(), |token| token.to_string());
         let heading = if self.from.is_some() { "The update key, once more:" } else { "A new update key:" };
         let facts = [("file", json!(self.file)), ("product", json!(self.product)), ("kept in", json!(kept))];
         output::print(self.json, heading, &facts);

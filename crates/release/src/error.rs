@@ -143,6 +143,17 @@ pub enum Error {
     /// A slot holds no image.
     #[error("the slot is empty")]
     SlotEmpty,
+    /// A package holds nothing.
+    #[error("there is no package")]
+    PackageMissing,
+    /// A package ends before all that its index names.
+    #[error("the package has nothing at offset {offset:#x}, where its index names the {}", kind.name())]
+    PackageIncomplete {
+        /// Where the image would start in the package, in bytes.
+        offset: u64,
+        /// What the index names here.
+        kind: Kind,
+    },
     /// A slot holds an object that is not the one that its bundle names.
     #[error("the {} at offset {offset:#x} is not the one that the bundle names", kind.name())]
     NotInBundle {
@@ -298,6 +309,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         fault: UpdateKeyFault,
+    },
+    /// The token that wraps an update key does not open it.
+    #[error("{}: {error}", path.display())]
+    UpdateKeyToken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: Box<Error>,
     },
     /// A device would refuse an update.
     #[error("update, image at offset {offset:#x}: {error}")]
@@ -526,6 +545,8 @@ impl Error {
             Self::ReleaseMixed { .. } => Some(FailCode::ReleaseMixed),
             Self::SlotTruncated { .. } => Some(FailCode::ImageTruncated),
             Self::SlotEmpty => Some(FailCode::SlotEmpty),
+            Self::PackageMissing => Some(FailCode::PackageMissing),
+            Self::PackageIncomplete { .. } => Some(FailCode::PackageIncomplete),
             Self::NotInBundle { .. } => Some(FailCode::ObjectNotInBundle),
             Self::NotInPackage { .. } => Some(FailCode::PackageMixed),
             Self::DieNotBlank { .. } => Some(FailCode::DieNotBlank),

@@ -1,6 +1,6 @@
 //! A package as files.
 
-use crate::files::{self, Readers};
+use crate::files::{self, Readers, Together};
 use crate::{ContentKey, Error, PackageFacts, PackageRelease, hex, unhex};
 use boot_crypto::Key;
 use lifecycle::{FusePolicy, ROLES};
@@ -114,7 +114,7 @@ impl PackageFacts {
 }
 
 impl PackageRelease {
-    /// Writes the package into a folder in which there is none:
+    /// Writes the package into a folder in which there is none; what cannot be written whole leaves nothing:
     ///
     /// | file | holds | for |
     /// |---|---|---|
@@ -128,12 +128,23 @@ impl PackageRelease {
     /// # Errors
     /// Files that cannot be written, or are there already.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        files::make_folder(folder)?;
-        write_key(&folder.join(PROVISIONING_KEY), &self.provisioning_key)?;
-        files::write_new(&folder.join(STAGE1), &self.stage1, Readers::Anyone)?;
-        files::write_new(&folder.join(PACKAGE), &self.package, Readers::Anyone)?;
-        // Last, so that a folder with it is whole.
-        files::write_new(&folder.join(FACTS), self.facts.to_json().as_bytes(), Readers::Anyone)
+        let mut together = Together::in_folder(folder)?;
+        let key = key_text(&self.provisioning_key);
+        let facts = self.facts.to_json();
+        let put = [
+            (PROVISIONING_KEY, key.as_bytes(), Readers::Owner),
+            (STAGE1, &self.stage1, Readers::Anyone),
+            (PACKAGE, &self.package, Readers::Anyone),
+            // Last, so that a folder with it is whole.
+            (FACTS, facts.as_bytes(), Readers::Anyone),
+        ];
+        let put = put
+            .into_iter()
+            .try_for_each(|(name, bytes, readers)| together.put(folder.join(name), bytes, readers));
+        if put.is_err() {
+            together.undo();
+        }
+        put
     }
 
     /// Reads a package from its folder. [`check`](Self::check) tells whether its files belong together.
@@ -170,8 +181,11 @@ impl ContentKey {
 }
 
 fn write_key(path: &Path, key: &Key) -> Result<(), Error> {
-    let text = Zeroizing::new(hex(key.expose()) + "\n");
-    files::write_new(path, text.as_bytes(), Readers::Owner)
+    files::write_new(path, key_text(key).as_bytes(), Readers::Owner)
+}
+
+fn key_text(key: &Key) -> Zeroizing<String> {
+    Zeroizing::new(hex(key.expose()) + "\n")
 }
 
 /// Reads a provisioning key or a content key from its file: 64 hex digits.

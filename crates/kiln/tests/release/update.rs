@@ -379,7 +379,10 @@ fn production_takes_an_update_key_that_a_token_wraps_and_none_in_a_file() {
         assert_nothing_left(&desk);
     }
     let made = desk.good_json(&format!("update-key wrapped.key --product demo --pkcs11 {}", token::uri()));
-    assert_eq!(made["kept_in"], Value::from(token::uri()));
+    let kept = token::uri().replacen('?', ";object=update-demo;type=secret-key?", 1);
+    assert_eq!(made["kept_in"], Value::from(kept.as_str()));
+    let shown: Value = serde_json::from_str(&desk.good("inspect wrapped.key --json")).unwrap();
+    assert_eq!((&shown["artefact"], &shown["kept in"]), (&"update key".into(), &kept.into()));
     configure(&desk, "wrapped.key");
     desk.good("release --out r1");
     desk.good(&format!("{VERIFY} --update-key wrapped.key"));
@@ -429,8 +432,13 @@ fn an_update_key_that_devices_have_comes_onto_a_token_and_onto_a_second_one() {
         assert!(said.contains(why) && said.contains("\n  cure  "), "{line}: {said}");
         assert!(!desk.path("again.key").exists());
     }
-    // None of them left a key on the token.
-    desk.good(&onto(";object=x", "update.key", "again.key"));
+    // None of them left a key on the token. An `id` is what Kiln says, and the file opens.
+    desk.good(&onto(";object=x;id=%01", "update.key", "again.key"));
+    desk.good(&format!("{VERIFY} --update-key again.key"));
+    // What a token wraps does not come out under a passphrase.
+    let output = desk.run("update-key open.key --product demo --from wrapped.key");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!desk.path("open.key").exists());
 }
 
 #[test]
@@ -452,6 +460,12 @@ fn a_wrapped_update_key_opens_with_its_own_key_of_the_token_only() {
         assert!(said.contains("\n  cure  ") && !said.contains(token::PIN), "{said}");
         said
     };
+    // The root and three roles have pairs there, and what wraps is one more key.
+    token::given_out(&desk, 4 + 1, || {
+        let said = desk.bad(&verified);
+        assert!(said.contains("wrapped.key: pkcs11:") && said.contains("would give the key out"), "{said}");
+        assert!(said.contains("kiln update-key NEW"), "{said}");
+    });
     // One bit of each byte: of the form, of the key's name, of the nonce, of what is encrypted.
     let mut reasons = std::collections::BTreeMap::<_, u32>::new();
     for at in 0..sound.len() {
@@ -483,6 +497,7 @@ fn a_wrapped_update_key_opens_with_its_own_key_of_the_token_only() {
     token::softhsm(&desk, &initialize);
     let said = desk.bad(&verified);
     assert!(said.contains("there is no such key on the token"), "{said}");
+    assert!(said.contains("the token that `kiln update-key` made the wrapping key on"), "{said}");
     desk.good(&wrap("other.key"));
     let said = desk.bad(&verified);
     assert!(said.contains("wrapped.key: no update key comes out with the key on the token"), "{said}");
@@ -495,19 +510,31 @@ fn a_token_opens_what_an_independent_library_wrapped_under_its_key() {
     let python = std::env::var("KILN_PYTHON")
         .expect("KILN_PYTHON names an interpreter with pycose: run `cargo xtask test`, which sets it up");
     let (desk, configure) = production();
-    let aes: [u8; 32] = random();
-    desk.put("aes.key", &aes);
-    let import = ["--import", "aes.key", "--aes", "--token", "an owner", "--pin", token::PIN];
-    token::softhsm(&desk, &[&import[..], &["--label", "theirs", "--id", "01"]].concat());
+    // As text, since `softhsm2-util` reads a key to its first zero.
+    let aes = hex(&random::<16>());
+    for (label, key) in [("theirs", &aes[..]), ("short", &aes[..16])] {
+        desk.put("aes.key", key.as_bytes());
+        let import = ["--import", "aes.key", "--aes", "--token", "an owner", "--pin", token::PIN];
+        token::softhsm(&desk, &[&import[..], &["--label", label, "--id", "01"]].concat());
+    }
     release::UpdateKey::read_or_make(&desk.path("clear.key"), "demo").unwrap();
     let clear = fs::read_to_string(desk.path("clear.key")).unwrap();
     let (_, secret) = pem_rfc7468::decode_vec(clear.as_bytes()).unwrap();
 
     let uri = token::uri().replacen('?', ";object=theirs;id=%01;type=secret-key?", 1);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/wrap_update_key.py");
-    let made = Command::new(python).arg(script).args([&uri, &hex(&aes), &hex(&secret)]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    desk.put("wrapped.key", &made.stdout);
+    for (file, uri) in [("wrapped.key", uri.clone()), ("short.key", uri.replacen("theirs", "short", 1))] {
+        let made = Command::new(&python)
+            .arg(script)
+            .args([&uri, &hex(aes.as_bytes()), &hex(&secret)])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        desk.put(file, &made.stdout);
+    }
+    configure(&desk, "short.key");
+    let said = desk.bad("release --out r1");
+    assert!(said.contains("short.key: pkcs11:") && said.contains("no AES key of 256 bits"), "{said}");
     configure(&desk, "wrapped.key");
     desk.good("release --out r1");
     for key in ["wrapped.key", "clear.key"] {

@@ -172,7 +172,7 @@ impl TokenUri {
     pub(super) fn secret_key(&self, label: &str) -> Result<Self, Error> {
         self.expect(KeyClass::Secret)?;
         let object = Some(self.object().unwrap_or(label).into());
-        Ok(Self { object, class: Some(KeyClass::Secret), ..self.clone() })
+        Ok(Self { object, id: None, class: Some(KeyClass::Secret), ..self.clone() })
     }
 
     /// Refuses a key of another class, where the URI says which it is.

@@ -10,10 +10,12 @@
 //! (RFC 9052, 5.2, without the tag; RFC 9053, 4.1.) It is strict CBOR, one encoding each.
 //!
 //! # Threats
-//! *Whoever copies the file* has nothing without the token: its key was made there, is marked sensitive and not extractable, and a
+//! *Whoever copies the file* has nothing without the token: `kiln update-key` makes its key there, sensitive and not extractable, and a
 //! key that is marked otherwise is refused. *Whoever alters it* makes another key open it, or none: the name of the key and what the
-//! secret is for are authenticated with it. *A token that wraps what it cannot unwrap* would lose the secret: it unwraps once,
-//! before anything is written.
+//! secret is for are authenticated with it. But that is noticed last: the file names the module that is loaded and gets the PIN, as a
+//! file with the URI of a signing key does. **Whoever writes such a file gets the PIN**: it is to be reviewed like the keys, and `kiln
+//! inspect` shows what it names. *A token that wraps what it cannot unwrap*, or not by the name that the file has, would lose the
+//! secret: the file's bytes are read and opened once, before they are written.
 
 use super::TokenUri;
 use super::token::{Access, KEPT, TokenFault, and_left, fault, kept_key, log_in, new_key};
@@ -85,6 +87,11 @@ impl WrappingKey {
         and_left(why, self.uri.object().filter(|_| !gone).map(String::from))
     }
 
+    /// Returns the name of the key.
+    pub(crate) fn uri(&self) -> &TokenUri {
+        &self.uri
+    }
+
     /// Wraps a secret; it is for what the label says.
     ///
     /// # Errors
@@ -96,9 +103,13 @@ impl WrappingKey {
             self.session.encrypt(mechanism, self.key, secret)
         });
         let sealed = sealed.map_err(|error| fault(&self.uri, error.into()))?;
-        let wrapped = Wrapped { uri: self.uri.clone(), protected, nonce, sealed };
-        match self.unwrap(&wrapped, label)? {
-            Some(again) if equal(&again, secret).accepts() => Ok(wrapped.encode()),
+        let wrapped = Wrapped { uri: self.uri.clone(), protected, nonce, sealed }.encode();
+        let again = match Wrapped::decode(&wrapped)? {
+            Some(read) => read.unwrap(label)?,
+            None => None,
+        };
+        match again {
+            Some(again) if equal(&again, secret).accepts() => Ok(wrapped),
             _ => Err(fault(&self.uri, TokenFault::Wrapped)),
         }
     }
@@ -160,6 +171,11 @@ impl Wrapped {
             e.array(3)?.bytes(&self.protected)?.map(1)?.u8(5)?.bytes(&self.nonce)?.bytes(&self.sealed)?;
             Ok(())
         })
+    }
+
+    /// Returns the name of the key that opens it.
+    pub(crate) fn uri(&self) -> &TokenUri {
+        &self.uri
     }
 
     /// Has the token unwrap it; `None` if its key does not, for what the label says.

@@ -16,7 +16,7 @@ use crate::folder::{self, MANIFEST, PROVENANCE, SBOM, SEALED_KEY, inspect_bill, 
 use crate::update::{FACTS_FILE, UPDATE_FILE};
 use crate::{
     AuthorityKey, DeviceFiles, Error, FolderKind, PackageFacts, Revocations, SealedContentKey, UpdateFacts,
-    files, hex, package_files,
+    UpdateKey, files, hex, package_files,
 };
 use boot_crypto::host::es256_public_from_pem;
 use sealed_image::{PublicKey, Role};
@@ -115,6 +115,9 @@ fn describe(path: &Path, untrusted: &[u8]) -> Result<Value, Error> {
         return Ok(sealed.inspect());
     }
     let text = std::str::from_utf8(untrusted).map_err(|_| unknown(path, "it is nothing that Kiln makes"))?;
+    if let Some(kept) = UpdateKey::kept_in(text) {
+        return Ok(json!({ "artefact": "update key", "kept in": kept }));
+    }
     if let Some(authority) = AuthorityKey::parse(text) {
         let thumbprint = hex(&authority.thumbprint());
         return Ok(json!({ "artefact": "sealing key of an authority", "thumbprint": thumbprint }));

@@ -13,7 +13,7 @@
 
 use crate::files::{self, Readers};
 use crate::keys::{KeyPlace, Wrapped, WrappingKey};
-use crate::{Error, Passphrase, Profile, ReleaseProfile};
+use crate::{Error, Passphrase, Profile, ReleaseProfile, TokenUri};
 use boot_crypto::host::{lock, random, unlock};
 use boot_crypto::{Key, labels, sha256};
 use pem_rfc7468::LineEnding;
@@ -34,7 +34,9 @@ pub enum UpdateKeyFault {
     #[error("no update key comes out with this passphrase: it is another one, or the file was altered")]
     Passphrase,
     /// The token's key does not open it.
-    #[error("no update key comes out with the key on the token: it is another one, or the file was altered")]
+    #[error(
+        "no update key comes out with the key on the token: it is another one, the file was altered, or the token failed"
+    )]
     Token,
     /// No token wraps it, and the release is for production.
     #[error("the update key lies in it {}, and the production profile takes one that a token wraps only", if *encrypted { "under a passphrase" } else { "in the clear" })]
@@ -105,24 +107,27 @@ impl UpdateKey {
     }
 
     /// Writes the key to a file of its own, mode 0600: wrapped by a new key of a token, which `update-PRODUCT` names unless the URI
-    /// does; encrypted with a passphrase; or, for demonstrations, in the clear.
+    /// does; encrypted with a passphrase; or, for demonstrations, in the clear. Returns the key that wraps it.
     ///
     /// # Errors
     /// A file that cannot be written, or is there already; [`Error::Token`], and [`Error::KeysLeft`] if the new key had to stay on
     /// the token.
-    pub fn write(&self, path: &Path, place: KeyPlace<'_>) -> Result<(), Error> {
+    pub fn write(&self, path: &Path, place: KeyPlace<'_>) -> Result<Option<TokenUri>, Error> {
         let secret = self.secret();
         let put = |label, bytes: &[u8]| {
             let pem = pem_rfc7468::encode_string(label, LineEnding::LF, bytes).expect("a key has a PEM form");
             files::write_new(path, Zeroizing::new(pem).as_bytes(), Readers::Owner)
         };
         match place {
-            KeyPlace::Files(passphrase) => put(ENCRYPTED, &lock(&secret, passphrase.expose())),
-            KeyPlace::OpenFiles => put(CLEAR, &secret),
+            KeyPlace::Files(passphrase) => put(ENCRYPTED, &lock(&secret, passphrase.expose())).map(|()| None),
+            KeyPlace::OpenFiles => put(CLEAR, &secret).map(|()| None),
             KeyPlace::Token(token) => {
                 let key = WrappingKey::generate(token, &format!("update-{}", self.product))?;
-                let written = key.wrap(labels::UPDATE_KEY_FILE, &secret);
-                written.and_then(|wrapped| put(WRAPPED, &wrapped)).map_err(|why| key.unmake(why))
+                let wrapped = key.wrap(labels::UPDATE_KEY_FILE, &secret);
+                match wrapped.and_then(|wrapped| put(WRAPPED, &wrapped)) {
+                    Ok(()) => Ok(Some(key.uri().clone())),
+                    Err(why) => Err(key.unmake(why)),
+                }
             }
         }
     }
@@ -141,8 +146,10 @@ impl UpdateKey {
         let bytes = Zeroizing::new(bytes);
         let (secret, not_read) = match (label, profile) {
             (WRAPPED, _) => {
-                let wrapped = Wrapped::decode(&bytes)?.ok_or_else(|| refused(UpdateKeyFault::Form))?;
-                (wrapped.unwrap(labels::UPDATE_KEY_FILE)?, UpdateKeyFault::Token)
+                let named = |error| Error::UpdateKeyToken { path: path.into(), error: Box::new(error) };
+                let wrapped = Wrapped::decode(&bytes).map_err(named)?;
+                let wrapped = wrapped.ok_or_else(|| refused(UpdateKeyFault::Form))?;
+                (wrapped.unwrap(labels::UPDATE_KEY_FILE).map_err(named)?, UpdateKeyFault::Token)
             }
             (CLEAR | ENCRYPTED, ReleaseProfile::Production) => {
                 return Err(refused(UpdateKeyFault::InFile { encrypted: label == ENCRYPTED }));
@@ -160,6 +167,18 @@ impl UpdateKey {
         let key = read.ok_or_else(|| refused(not_read))?;
         key.admit(Profile::Production)?;
         Ok(key)
+    }
+
+    /// Says where the key in a file is kept, and opens nothing; `None` for what is no file with one.
+    pub(crate) fn kept_in(text: &str) -> Option<String> {
+        let (label, bytes) = pem_rfc7468::decode_vec(text.as_bytes()).ok()?;
+        let bytes = Zeroizing::new(bytes);
+        match label {
+            WRAPPED => Some(Wrapped::decode(&bytes).ok()??.uri().to_string()),
+            ENCRYPTED => Some("an encrypted file".into()),
+            CLEAR => Some("a file that is not encrypted".into()),
+            _ => None,
+        }
     }
 
     /// Reads the key of a product, or makes one for a demonstration there, in the clear.
