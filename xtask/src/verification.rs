@@ -27,6 +27,7 @@ const RIGS: &[&str] = &[
     "instruction faults, stage2",
     "kiln verify, against devices",
     "kiln verify, against stages in QEMU",
+    "kiln verify, of packages, against stage1",
     "malformed fields of images, signed again",
     "malformed fields of messages, signed again",
     "model check",

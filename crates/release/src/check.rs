@@ -140,12 +140,7 @@ pub(crate) fn open_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<V
     let named = Bundle::parse(&bundle.plain).map_err(|error| Error::Image { offset: 0, error })?;
     let mut objects = Vec::new();
     for object in named.objects() {
-        let kind = object.kind;
-        let opened = images.open(kind, judge, key)?;
-        if opened.info.digest != *object.manifest_digest {
-            return Err(Error::NotInBundle { offset: opened.info.offset, kind });
-        }
-        objects.push(opened);
+        objects.push(images.open_named(object.kind, object.manifest_digest, judge, key)?);
     }
     objects.insert(0, bundle);
     Ok(objects)
@@ -174,13 +169,9 @@ pub(crate) fn open_package(
     let named = Package::parse(&index.plain).map_err(at_start)?;
     let mut objects = Vec::new();
     for object in named.objects() {
-        let opened = images.open(object.kind, judge, content_key)?;
-        let offset = opened.info.offset;
-        if opened.info.digest != *object.manifest_digest {
-            return Err(Error::NotInPackage { offset, kind: object.kind });
-        }
+        let opened = images.open_named(object.kind, object.manifest_digest, judge, content_key)?;
         if object.kind == Kind::Bundle {
-            let at = |error| Error::Image { offset, error };
+            let at = |error| Error::Image { offset: opened.info.offset, error };
             named.check_bundle(&Bundle::parse(&opened.plain).map_err(at)?).map_err(at)?;
         }
         objects.push(opened);
@@ -213,6 +204,8 @@ pub(crate) fn claimed(untrusted: &[u8]) -> Option<Kind> {
 /// The images of a slot, one after the other, as devices walk them.
 struct Images<'a> {
     slot: Placed<'a>,
+    /// What the first of them should be.
+    first: Kind,
     cursor: Cursor,
     buffer: Vec<u8>,
     /// Where the next image starts, in bytes.
@@ -224,7 +217,7 @@ impl<'a> Images<'a> {
     fn of(slot: &'a [u8], first: Kind) -> Self {
         let slot = Placed::new(slot, first);
         let cursor = Cursor::new(slot.region());
-        Self { slot, cursor, buffer: vec![0; MAX_METADATA as usize], next: 0 }
+        Self { slot, first, cursor, buffer: vec![0; MAX_METADATA as usize], next: 0 }
     }
 
     /// Tells whether no image starts where the next one would.
@@ -243,12 +236,16 @@ impl<'a> Images<'a> {
     ) -> Result<(ImageInfo, T), Error> {
         let offset = self.next;
         let at = |error| Error::Image { offset, error };
-        let stored =
-            self.cursor.read_next(&mut self.slot, &mut self.buffer).map_err(|error| match error {
-                store::Error::Empty { .. } => Error::SlotEmpty,
-                store::Error::Header(error) => at(error),
-                _ => Error::SlotTruncated { offset },
-            })?;
+        let stored = self.cursor.read_next(&mut self.slot, &mut self.buffer);
+        let stored = stored.map_err(|error| match (error, self.first, kind) {
+            (store::Error::Empty { .. }, Kind::Package, _) => Error::PackageMissing,
+            (store::Error::NoFurtherImage { .. }, Kind::Package, Some(kind)) => {
+                Error::PackageIncomplete { offset, kind }
+            }
+            (store::Error::Empty { .. }, ..) => Error::SlotEmpty,
+            (store::Error::Header(error), ..) => at(error),
+            _ => Error::SlotTruncated { offset },
+        })?;
         let metadata = stored.untrusted_metadata;
         let kind = kind.or_else(|| claimed(metadata)).unwrap_or(Kind::Package);
         let verified = judge
@@ -265,6 +262,24 @@ impl<'a> Images<'a> {
         let offset = self.next;
         let (info, whole) = self.next(kind, judge, |slot, _, payload| Ok(slot.has(payload)))?;
         if whole { Ok(info) } else { Err(Error::SlotTruncated { offset }) }
+    }
+
+    /// Opens the next image, which must be of this kind, and the one that the first image names: that comes before its payload is opened.
+    fn open_named(
+        &mut self,
+        kind: Kind,
+        named: &Digest,
+        judge: &Judge<'_>,
+        key: &Key,
+    ) -> Result<OpenedImage, Error> {
+        let (info, plain) = self.next(Some(kind), judge, |slot, image, payload| {
+            (image.manifest_digest() == named).then(|| decrypt(slot, image, payload, key)).transpose()
+        })?;
+        match plain {
+            Some(plain) => Ok(OpenedImage { info, plain }),
+            None if self.first == Kind::Package => Err(Error::NotInPackage { offset: info.offset, kind }),
+            None => Err(Error::NotInBundle { offset: info.offset, kind }),
+        }
     }
 
     /// Opens the next image, which must be of this kind.

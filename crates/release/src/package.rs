@@ -132,10 +132,12 @@ impl PackageRelease {
     /// # Errors
     /// [`Error::ReleaseMixed`], a published test key, or why stage0 would refuse stage1.
     pub fn check(&self) -> Result<(), Error> {
-        self.check_for(&Trusted::root(self.facts.policy.root_digest))
+        self.check_for(&Trusted::root(self.facts.policy.root_digest))?;
+        self.check_index(crate::inspect_slot(&self.package)?.first())
     }
 
-    /// Checks the same for a die that trusts this root, wherever that comes from.
+    /// Checks the same for a die that trusts this root, wherever that comes from, but for the index, which
+    /// [`verify_signatures`](Self::verify_signatures) and [`open_for`](Self::open_for) look at.
     pub(crate) fn check_for(&self, trusted: &Trusted) -> Result<(), Error> {
         let mixed = |what| Err(Error::ReleaseMixed { what });
         let policy = &self.facts.policy;
@@ -159,7 +161,7 @@ impl PackageRelease {
         if sha256(&self.package) != self.facts.package_digest {
             return mixed("the package is not the one that the release names");
         }
-        self.check_index(crate::inspect_slot(&self.package)?.first())
+        Ok(())
     }
 
     fn check_index(&self, index: Option<&ImageInfo>) -> Result<(), Error> {
@@ -218,6 +220,7 @@ impl PackageRelease {
             stage1: signed(&self.stage1, Kind::Stage1, policy.secured_floors)?,
             objects: signed(&self.package, Kind::Package, policy.production_floors)?,
         };
+        self.check_index(images.objects.first())?;
         let mut all = images.stage1.iter().chain(&images.objects);
         if all.any(|image| image.version != facts.version || image.board != facts.board) {
             return Err(Error::ReleaseMixed { what: "an image is of another version or board" });

@@ -15,6 +15,7 @@ use sealed_image::host::{certify, encode_grant};
 use sealed_image::{Grant, KindSet, MAX_BOARDS, PublicKey, Role, Version};
 use sim::authority::{Desk, Terms};
 
+use crate::bootable;
 use crate::device::Device;
 
 /// Seed of the owner's root key.
@@ -103,6 +104,16 @@ pub(crate) fn older_lot() -> Lot {
 /// Bytes of the kernel: more than one chunk.
 const KERNEL: usize = 70_000;
 
+/// Makes a lot with a kernel and a device tree that stage2 takes, and a second one of the same owner with other keys.
+pub(crate) fn bootable_lots() -> [Lot; 2] {
+    [1, 0x41].map(|seed| {
+        let mut plaintexts = plaintexts(seed, 9_500, Compression::None);
+        plaintexts[1].1 = bootable::kernel(9_500, 64 * 1024);
+        plaintexts[2].1 = bootable::device_tree();
+        lot_with(ROOT, seed, Compression::None, Version::new(1, 2, 3), 4, plaintexts)
+    })
+}
+
 fn release_of(
     root: u8,
     seed: u8,
@@ -111,6 +122,11 @@ fn release_of(
     rollback_index: u32,
     kernel: usize,
 ) -> Lot {
+    lot_with(root, seed, compression, version, rollback_index, plaintexts(seed, kernel, compression))
+}
+
+/// Every payload of a release, with its name.
+fn plaintexts(seed: u8, kernel: usize, compression: Compression) -> Vec<(&'static str, Vec<u8>)> {
     let parts = [
         ("stage2", 9_000),
         ("kernel", kernel),
@@ -119,7 +135,7 @@ fn release_of(
         ("secret", 48),
         ("second secret", 96),
     ];
-    let plaintexts: Vec<_> = parts
+    parts
         .into_iter()
         .zip(seed..)
         .map(|((name, length), seed)| {
@@ -135,7 +151,17 @@ fn release_of(
                 },
             )
         })
-        .collect();
+        .collect()
+}
+
+fn lot_with(
+    root: u8,
+    seed: u8,
+    compression: Compression,
+    version: Version,
+    rollback_index: u32,
+    plaintexts: Vec<(&'static str, Vec<u8>)>,
+) -> Lot {
     let [stage2, kernel, device_tree, initramfs, secret, second_secret] =
         [0, 1, 2, 3, 4, 5].map(|n: usize| plaintexts[n].1.clone());
     let stage = |bytes| FlatImage { bytes, load: STAGE_RUN.base, entry: STAGE_RUN.base };

@@ -1,6 +1,9 @@
 //! Whole provisionings on the host simulator.
 
+mod agreement;
 mod answers;
+#[path = "../../../crates/release/tests/factory/bootable.rs"]
+mod bootable;
 mod case;
 mod cuts;
 mod device;

@@ -7,8 +7,7 @@
 
 use super::image::{DEVICE_TREE, PLACES, infos, unread};
 use super::{Holding, Means, Verdict};
-use crate::{Check, Error, ImageInfo, PackageRelease, Trusted, hex};
-use boot_crypto::Key;
+use crate::{Check, Error, PackageRelease, hex};
 use memory_map::qemu_virt::BOARD;
 use serde_json::json;
 use std::path::Path;
@@ -29,16 +28,23 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
     package.check_for(&trusted)?;
     hold.add("owner root", format!("the package is for dies of {}", means.by_root()));
     hold.add("package", "its files belong together, and a die of the lot boots its stage1");
+    // With the key as stage1 walks the package, object by object; what it does not come to is looked at afterwards.
+    let opened = means.key.as_ref().map(|key| package.open_for(&trusted, key)).transpose()?;
     let images = package.verify_signatures(&trusted)?;
     let names: Vec<_> = images.stage1.iter().chain(&images.objects).map(|image| image.kind.name()).collect();
     hold.add("signatures", format!("as devices want them, up to {}: {}", means.by_root(), names.join(", ")));
     let mut unchecked = Vec::new();
-    let opened = match &means.key {
-        Some(key) => {
+    let opened = match (opened, &means.key) {
+        (Some(opened), Some(key)) => {
             unchecked.push(DEVICE_TREE.into());
-            open(&package, &trusted, key, &mut hold)?
+            let opened = infos(opened);
+            hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
+            hold.add("index", "names these objects, and the bundle those of the system");
+            package.check_places(&opened, &trusted, key)?;
+            hold.add("places", PLACES);
+            opened
         }
-        None => {
+        _ => {
             unchecked
                 .push("the payloads of the package and their places, which takes its content key: --content-key FILE".into());
             unchecked.push(
@@ -67,18 +73,4 @@ pub fn verify_package(folder: &Path, means: &Means, checks: &mut Vec<Check>) -> 
         ("objects opened", json!(opened.len())),
     ];
     Ok(Verdict { artefact: "package", facts, unchecked })
-}
-
-fn open(
-    package: &PackageRelease,
-    trusted: &Trusted,
-    key: &Key,
-    hold: &mut Holding<'_>,
-) -> Result<Vec<ImageInfo>, Error> {
-    let opened = infos(package.open_for(trusted, key)?);
-    hold.add("payloads", format!("all {} opened, every byte is what was signed", opened.len()));
-    hold.add("index", "names these objects, and the bundle those of the system");
-    package.check_places(&opened, trusted, key)?;
-    hold.add("places", PLACES);
-    Ok(opened)
 }

@@ -202,23 +202,23 @@ fn a_package_whose_objects_were_moved_left_out_or_exchanged_is_refused() {
     };
     let cases: [(FailCode, Vec<Vec<u8>>); 4] = [
         (FailCode::KindWrong, changed(&|images| images.swap(1, 2))),
-        (FailCode::ImageTruncated, changed(&|images| drop(images.pop()))),
+        (FailCode::PackageIncomplete, changed(&|images| drop(images.pop()))),
         (FailCode::KindWrong, changed(&|images| drop(images.remove(3)))),
-        (FailCode::ImageTruncated, changed(&|images| images.truncate(1))),
+        (FailCode::PackageIncomplete, changed(&|images| images.truncate(1))),
     ];
     for (n, (code, images)) in cases.into_iter().enumerate() {
         assert_eq!(opened(&images), Some(code), "{n}");
     }
     assert_eq!(opened(&own), None);
 
-    // An object of another package of the same owner, sealed under this package's key.
+    // An object of another package of the same owner: that comes before the key, which does not open it either.
     let mut other = parts();
     other.os.kernel = pattern(140_000, 77);
     let (other, other_key) = PackageRelease::make(&owner, &identity(), other).unwrap();
     let foreign = images(&other.package).remove(3);
     let mut mixed = own.clone();
     mixed[3] = foreign;
-    assert_eq!(opened(&mixed), Some(FailCode::KeyUnwrap));
+    assert_eq!(opened(&mixed), Some(FailCode::PackageMixed));
     assert_ne!(sha256(other_key.0.expose()), sha256(content_key.0.expose()));
 }
 
