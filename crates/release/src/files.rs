@@ -20,22 +20,59 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::Read { path: path.into(), error })
 }
 
-/// Reads a whole file of at most so many bytes. A folder, a pipe or a device is none.
-pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
-    let unreadable = |error| Error::Read { path: path.into(), error };
-    let unknown = |reason: &str| Error::ReleaseFile { path: path.into(), reason: reason.into() };
-    let metadata = path.metadata().map_err(unreadable)?;
+/// Whether the name of a file may be a link to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    Followed,
+    Refused,
+}
+
+/// Why a file cannot be read.
+pub(crate) enum Unreadable {
+    /// The system refuses.
+    Io(std::io::Error),
+    /// It is a folder, a pipe, a device, or a link that is not followed.
+    NoFile,
+    /// It has more bytes than it may have.
+    TooLarge,
+}
+
+/// Reads a whole file of at most so many bytes. What it is, is asked of the open file, and opening waits for nobody: a pipe that was put
+/// in its place hangs nothing.
+pub(crate) fn read_bounded(path: &Path, most: u64, links: Links) -> Result<Vec<u8>, Unreadable> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let never = if links == Links::Refused { OFlags::NOFOLLOW } else { OFlags::empty() };
+        options.custom_flags((OFlags::NONBLOCK | never).bits() as i32);
+    }
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(Unreadable::NoFile);
+        }
+        opened => opened.map_err(Unreadable::Io)?,
+    };
+    let metadata = file.metadata().map_err(Unreadable::Io)?;
     if !metadata.is_file() {
-        return Err(unknown("it is no file"));
+        return Err(Unreadable::NoFile);
     }
     // All of it at once: a vector that grows leaves what it held behind.
     let mut bytes = Vec::with_capacity(metadata.len().min(most) as usize + 1);
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > most {
-        return Err(unknown("it is larger than anything that Kiln makes of this kind"));
-    }
-    Ok(bytes)
+    file.take(most + 1).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
+    if bytes.len() as u64 > most { Err(Unreadable::TooLarge) } else { Ok(bytes) }
+}
+
+/// Reads a whole file of at most so many bytes. A folder, a pipe or a device is none.
+pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let unknown = |reason: &str| Error::ReleaseFile { path: path.into(), reason: reason.into() };
+    read_bounded(path, most, Links::Followed).map_err(|why| match why {
+        Unreadable::Io(error) => Error::Read { path: path.into(), error },
+        Unreadable::NoFile => unknown("it is no file"),
+        Unreadable::TooLarge => unknown("it is larger than anything that Kiln makes of this kind"),
+    })
 }
 
 /// Reads a whole text file; wiped when dropped.
@@ -160,6 +197,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     #[test]
     fn a_file_that_cannot_be_written_whole_is_removed_and_one_that_was_there_is_not() {
@@ -172,5 +210,34 @@ mod tests {
         write_new(&path, b"whole", Readers::Owner).unwrap();
         write_new(&path, b"again", Readers::Owner).unwrap_err();
         assert_eq!(read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_file_is_read_within_its_length_and_nothing_else_is_read_or_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("file"), b"12345").unwrap();
+        std::os::unix::fs::symlink(place("file"), place("link")).unwrap();
+        std::os::unix::fs::symlink(place("nowhere"), place("broken")).unwrap();
+        std::fs::create_dir(place("folder")).unwrap();
+        mknodat(CWD, place("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let read = |name: &str, most, links| match read_bounded(&place(name), most, links) {
+            Ok(bytes) => String::from_utf8(bytes).unwrap(),
+            Err(Unreadable::Io(error)) => error.kind().to_string(),
+            Err(Unreadable::NoFile) => "no file".into(),
+            Err(Unreadable::TooLarge) => "too large".into(),
+        };
+        for links in [Links::Followed, Links::Refused] {
+            assert_eq!(read("file", 5, links), "12345");
+            assert_eq!(read("file", 4, links), "too large");
+            assert_eq!(read("missing", 5, links), "entity not found");
+            for name in ["folder", "pipe", "/dev/zero"] {
+                assert_eq!(read(name, 5, links), "no file", "{name}");
+            }
+        }
+        assert_eq!(read("link", 5, Links::Followed), "12345");
+        assert_eq!(read("link", 5, Links::Refused), "no file");
+        assert_eq!(read("broken", 5, Links::Followed), "entity not found");
+        assert_eq!(read("broken", 5, Links::Refused), "no file");
     }
 }

@@ -1,12 +1,14 @@
 //! `kiln release` and `kiln verify` as people and machines use them: what they refuse, and that other people's tools
 //! agree.
 
+mod answers;
 mod artefacts;
 #[path = "../common/mod.rs"]
 mod common;
 mod delegation;
 mod fit;
 mod keys;
+mod packages;
 mod product;
 mod recipe;
 mod sealed;

@@ -5,6 +5,7 @@ use super::provenance::{self, PROVENANCE};
 use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
 use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests, update};
+use crate::files::{Links, Unreadable};
 use crate::package::SignedImages;
 use crate::verify::PLACES;
 use crate::{
@@ -16,8 +17,6 @@ use boot_crypto::{Digest, sha256};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, PublicKey};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 /// Largest release manifest and `SHA256SUMS` that are read, in bytes.
@@ -165,19 +164,16 @@ pub fn verify_release(
 /// Reads a file of the folder, which must be one, and not a link to one.
 fn read_file(folder: &Path, name: &str, longest: u64) -> Result<Vec<u8>, Error> {
     let path = folder.join(name);
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::FileMissing { name: name.into() },
-        _ => Error::Read { path: path.clone(), error },
-    };
-    if !path.symlink_metadata().map_err(failed)?.is_file() {
-        return Err(Error::FileUnlisted { name: name.into() });
-    }
-    let mut bytes = Vec::new();
-    File::open(&path).and_then(|file| file.take(longest + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > longest {
-        return Err(Error::FileAltered { name: name.into(), listed_in: "the signed release manifest" });
-    }
-    Ok(bytes)
+    files::read_bounded(&path, longest, Links::Refused).map_err(|why| match why {
+        Unreadable::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Error::FileMissing { name: name.into() }
+        }
+        Unreadable::Io(error) => Error::Read { path, error },
+        Unreadable::NoFile => Error::FileUnlisted { name: name.into() },
+        Unreadable::TooLarge => {
+            Error::FileAltered { name: name.into(), listed_in: "the signed release manifest" }
+        }
+    })
 }
 
 /// Lists the names of all files of a folder, in their order; refuses whatever is neither a file nor a folder of files.
