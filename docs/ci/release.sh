@@ -1,7 +1,7 @@
 #!/bin/sh
 # The steps of a release, the same on a build server and on a laptop. docs/ci-recipe.md explains them.
 #
-#   release.sh build     the stages, from source                                    → $BUILT
+#   release.sh build     the stages, from source, and what they are made of         → $BUILT
 #   release.sh test      a device in QEMU: provisioned, closed, booted
 #   release.sh sign      the release, with the keys on a PKCS#11 token; KILN_PIN    → $OUT, $OUT.tar
 #   release.sh verify    that archive, against the owner's root; needs no key
@@ -20,6 +20,7 @@ set -eu
 : "${PUBLISH:=}"                        # the folder that releases are published in
 : "${PREVIOUS:=}"                       # the folder of the release before; else the newest in $PUBLISH
 : "${FLASH:=}"                          # more options for `cargo xtask flash`
+: "${COMMIT:=}"                         # the commit that the stages are of; else that of the workspace
 
 fail() {
     printf 'error: %s\n  cure  %s\n' "$1" "$2" >&2
@@ -28,7 +29,7 @@ fail() {
 
 build() {
     cargo xtask build
-    tar -cf "$BUILT" -C target/kiln/build stage1-provision.elf stage2-production.elf
+    tar -cf "$BUILT" -C target/kiln/build stage1-provision.elf stage2-production.elf crates.json
 }
 
 test_on_qemu() {
@@ -41,17 +42,17 @@ find_kiln() {
         "Install it from source that you trust (cargo install --locked --path crates/kiln), or name it in KILN."
 }
 
-# Takes the stages, and nothing else, out of what was built; as their bytes, so that no link and no path of it counts.
+# Takes the stages and the list of their crates, and nothing else, out of what was built; as their bytes, so that no link and no path of it counts.
 take_stages() {
     [ -f "$BUILT" ] || fail "$BUILT is not there" "Run release.sh build, or name in BUILT what it made."
     if [ -e "$STAGES" ]; then
-        rm -f "$STAGES/stage1-provision.elf" "$STAGES/stage2-production.elf"
+        rm -f "$STAGES/stage1-provision.elf" "$STAGES/stage2-production.elf" "$STAGES/crates.json"
         rmdir "$STAGES" || fail "$STAGES is not a folder for stages only" "Name another place in STAGES."
     fi
     mkdir "$STAGES"
-    for stage in stage1-provision.elf stage2-production.elf; do
-        tar --occurrence=1 -xOf "$BUILT" -- "$stage" > "$STAGES/$stage" && [ -s "$STAGES/$stage" ] ||
-            fail "$BUILT holds no $stage" "Run release.sh build again."
+    for file in stage1-provision.elf stage2-production.elf crates.json; do
+        tar --occurrence=1 -xOf "$BUILT" -- "$file" > "$STAGES/$file" && [ -s "$STAGES/$file" ] ||
+            fail "$BUILT holds no $file" "Run release.sh build again."
     done
     sha256sum "$STAGES/stage1-provision.elf" "$STAGES/stage2-production.elf"
 }
@@ -86,7 +87,10 @@ sign() {
     if [ -z "$PREVIOUS" ] && [ -n "$PUBLISH" ]; then
         find_previous
     fi
-    "$KILN" release --config "$CONFIG" --out "$OUT" ${PREVIOUS:+--previous "$PREVIOUS"}
+    if [ -z "$COMMIT" ]; then
+        COMMIT=$(git rev-parse HEAD) || fail "nobody says which commit the stages are of" "Name it in COMMIT."
+    fi
+    "$KILN" release --config "$CONFIG" --out "$OUT" --commit "$COMMIT" ${PREVIOUS:+--previous "$PREVIOUS"}
     pack "$(dirname "$OUT")" "$(basename "$OUT")" "$OUT.tar"
 }
 

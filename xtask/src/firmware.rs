@@ -11,7 +11,7 @@ use release::{FlatImage, flatten_elf};
 use crate::progress::{self, Step};
 use crate::tools::{self, Tool};
 use crate::workspace::{self, FIRMWARE_PROFILE, FIRMWARE_TARGET};
-use crate::{exec, panic_check};
+use crate::{crates, exec, panic_check};
 
 /// The package of the first stage.
 pub const STAGE0: &str = "stage0";
@@ -70,6 +70,8 @@ pub struct Firmware {
     pub payload: Program,
     /// The compiled device tree.
     pub dtb: PathBuf,
+    /// How many crates the stages are made of.
+    pub crates: usize,
 }
 
 /// Builds everything into `target/kiln/build` and checks it.
@@ -87,7 +89,8 @@ pub fn build() -> Result<Firmware> {
     let payload = program(PAYLOAD, &[], PAYLOAD)?;
     let dtb = device_tree(&folder)?;
     panics(&stage0)?;
-    Ok(Firmware { stage0, stage1, stage2, payload, dtb })
+    let crates = crates::write(&folder)?;
+    Ok(Firmware { stage0, stage1, stage2, payload, dtb, crates })
 }
 
 /// Builds stage0 with one `unwrap` put into it and makes sure that the panic check refuses it: a check that
@@ -153,7 +156,7 @@ pub fn limit() -> Result<FlatImage> {
 
 /// Builds an example of the board as its stages are built, and returns its ELF file.
 fn board_program(name: &str) -> Result<PathBuf> {
-    let mut command = exec::cargo();
+    let mut command = cargo();
     command.args(["rustc", "--package", BOARD_CRATE, "--example", name, "--target", FIRMWARE_TARGET]);
     command.args(["--profile", FIRMWARE_PROFILE, "--message-format=json-render-diagnostics"]);
     command.arg("--config").arg(flags(BOARD_CRATE)?).arg("--").args(optimised_twice(name));
@@ -200,10 +203,21 @@ fn optimised_twice(package: &str) -> &'static [&'static str] {
     }
 }
 
+/// Makes a cargo command on which the environment has no say in what the compiler makes: with `CARGO_INCREMENTAL=1` a stage is another
+/// one, of another size.
+fn cargo() -> Command {
+    let mut command = exec::cargo();
+    let alters = |name: &str| name == "CARGO_INCREMENTAL" || name.starts_with("CARGO_PROFILE_FIRMWARE");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| alters(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Builds one package with more flags for linking, and makes its flat binary, both under the name `output`.
 fn linked(package: &'static str, features: &[&str], link: &[&str], output: &str) -> Result<Program> {
     let step = Step::start(format!("building {output}"));
-    let mut command = exec::cargo();
+    let mut command = cargo();
     command.args([
         "rustc",
         "--package",

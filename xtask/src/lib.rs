@@ -6,6 +6,7 @@ pub mod attended;
 pub mod bench;
 pub mod boot_report;
 pub mod ci;
+mod crates;
 pub mod debian;
 pub mod device;
 pub mod digest;

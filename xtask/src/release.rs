@@ -10,19 +10,18 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use release::{
-    CrateInfo, FolderKind, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, UpdateKey, hex,
-    make_release,
+    FolderKind, PayloadConfig, PayloadKind, ReleaseConfig, ReleasePlaces, UpdateKey, hex, make_release,
 };
-use serde::Deserialize;
 
+use crate::crates::CRATES;
 use crate::exec;
-use crate::firmware::{self, Firmware, STAGE1, STAGE2};
+use crate::firmware::{self, Firmware};
 use crate::flash::package;
 use crate::input::{self, Input, InputArgs, System};
 use crate::local_authority::sealing_key;
 use crate::progress::Step;
 use crate::reproducible::{self, Reproduced};
-use crate::workspace::{self, FIRMWARE_TARGET, shown};
+use crate::workspace::{self, shown};
 
 /// The configuration of the demonstration product.
 const CONFIG: &str = "demo/kiln.toml";
@@ -118,8 +117,7 @@ fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path, sea
     }
     put("Image", &input.kernel)?;
     put("board.dtb", &input.dtb)?;
-    let crates = crates()?;
-    put("crates.json", &serde_json::to_vec_pretty(&crates)?)?;
+    put(CRATES, &fs::read(workspace::build_dir().join(CRATES)).context("no list of crates was built")?)?;
 
     let path = workspace::root().join(CONFIG);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -143,7 +141,7 @@ fn lay_out(folder: &Path, firmware: &Firmware, input: Input, factory: &Path, sea
     }
     name_origins(&mut config.payloads, &input);
     put("kiln.toml", config.to_toml()?.as_bytes())?;
-    step.done(&format!("{} crates, {}", crates.len(), input.origin));
+    step.done(&format!("{} crates, {}", firmware.crates, input.origin));
     Ok(())
 }
 
@@ -194,52 +192,6 @@ fn committed() -> Result<String> {
     )
 }
 
-/// Lists the crates whose code is in the stages of a package, without those that only run while compiling.
-fn crates() -> Result<Vec<CrateInfo>> {
-    let mut cargo = exec::cargo();
-    cargo.args(["tree", "--locked", "--package", STAGE1, "--package", STAGE2, "--target", FIRMWARE_TARGET]);
-    cargo.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"]);
-    let tree = String::from_utf8(exec::capture(&mut cargo)?).context("cargo tree does not write UTF-8")?;
-    let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    listed(&tree, &lock)
-}
-
-/// What is read of Cargo.lock.
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
-}
-
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: String,
-    checksum: Option<String>,
-}
-
-fn listed(tree: &str, lock: &str) -> Result<Vec<CrateInfo>> {
-    let lock: Lock = toml::from_str(lock).context("Cargo.lock cannot be read")?;
-    let mut crates = Vec::new();
-    for line in tree.lines().filter(|line| !line.is_empty()) {
-        let (package, license) = line.split_once('|').context("cargo tree writes another form")?;
-        let mut words = package.split(' ');
-        let name = words.next().unwrap_or_default();
-        let version = words.next().and_then(|version| version.strip_prefix('v'));
-        let version = version.with_context(|| format!("cargo tree gives no version in `{line}`"))?;
-        let locked = lock.package.iter().find(|locked| locked.name == name && locked.version == version);
-        let locked = locked.with_context(|| format!("Cargo.lock has no {name} {version}"))?;
-        crates.push(CrateInfo {
-            name: name.into(),
-            version: version.into(),
-            license: (!license.is_empty()).then(|| license.replace('/', " OR ")),
-            sha256: locked.checksum.clone(),
-        });
-    }
-    crates.sort();
-    crates.dedup();
-    Ok(crates)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,34 +232,6 @@ mod tests {
                 (text("busybox-static"), text("1.35"), text("GPL-2.0-only")),
             ]
         );
-    }
-
-    #[test]
-    fn crates_are_listed_once_with_their_licence_and_checksum() {
-        let tree = "stage1 v0.1.0 (/x)|Apache-2.0 OR MIT\na v1.2.3|MIT/Apache-2.0\n\nb v0.1.0|\na v1.2.3|MIT/Apache-2.0\n";
-        let lock = r#"
-            [[package]]
-            name = "a"
-            version = "1.2.3"
-            checksum = "00"
-            [[package]]
-            name = "a"
-            version = "1.0.0"
-            checksum = "11"
-            [[package]]
-            name = "b"
-            version = "0.1.0"
-            [[package]]
-            name = "stage1"
-            version = "0.1.0"
-        "#;
-        let crates = listed(tree, lock).unwrap();
-        let names: Vec<_> = crates.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(names, ["a", "b", "stage1"]);
-        assert_eq!(crates[0].license.as_deref(), Some("MIT OR Apache-2.0"));
-        assert_eq!(crates[0].sha256.as_deref(), Some("00"));
-        assert_eq!((&crates[1].license, &crates[1].sha256), (&None, &None));
-        assert!(listed("c v1.0.0|MIT\n", lock).is_err(), "what is not locked was taken");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::crates::CRATES;
 use crate::firmware::{PAYLOAD, STAGE0, STAGE1, STAGE2};
 use crate::progress::Step;
 use crate::{digest, exec, firmware, workspace};
@@ -49,7 +50,7 @@ pub(crate) struct Reproduced {
 }
 
 /// Builds `source`, a commit or a tree of it, in each way from `git archive`, with empty target folders, and compares every
-/// stage, its ELF file with it, the payload and the device tree with those that lie in `built`.
+/// stage, its ELF file with it, the payload, the device tree and the list of crates with those that lie in `built`.
 ///
 /// # Errors
 /// If a build fails, or one byte differs. Both files are kept then.
@@ -91,7 +92,7 @@ fn check_ways(built: &Path, source: &str, ways: &[Way]) -> Result<Vec<Reproduced
 fn files() -> impl Iterator<Item = String> {
     let programs = [STAGE0, STAGE1, STAGE2, PAYLOAD];
     let of_program = |name| [format!("{name}.elf"), format!("{name}.bin")];
-    programs.into_iter().flat_map(of_program).chain([firmware::DTB.to_owned()])
+    programs.into_iter().flat_map(of_program).chain([firmware::DTB, CRATES].map(String::from))
 }
 
 impl Way {

@@ -12,8 +12,8 @@ fn asked(folder: &Path, step: &str, flash: &str) -> Vec<String> {
     let (tools, log) = (folder.join("tools"), folder.join("log"));
     fs::create_dir_all(&tools).unwrap();
     fs::create_dir_all(folder.join("target/kiln/build")).unwrap();
-    for stage in ["stage1-provision.elf", "stage2-production.elf"] {
-        fs::write(folder.join("target/kiln/build").join(stage), stage).unwrap();
+    for file in ["stage1-provision.elf", "stage2-production.elf", "crates.json"] {
+        fs::write(folder.join("target/kiln/build").join(file), file).unwrap();
     }
     let cargo = tools.join("cargo");
     fs::write(&cargo, format!("#!/bin/sh\necho \"$*\" >> {}\n", log.display())).unwrap();

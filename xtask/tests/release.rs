@@ -37,6 +37,12 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
         assert!(said.contains(&format!("ok   {check}: ")), "{check}: {said}");
     }
 
+    // As anybody does with the command that is installed.
+    let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln-at-the-factory"));
+    let verified = kiln.args(["verify", "r1", "--root", "kiln/factory/owner/owner-root.pub.pem"]);
+    let verified = verified.current_dir(folder.path()).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+
     let root = read_root(&path("kiln/factory/owner/owner-root.pub.pem")).unwrap();
     let authority = kiln_authority(&path("kiln/factory"));
     let open = |release: &Path| {
@@ -80,6 +86,19 @@ fn the_demonstration_is_released_from_source_and_again_from_what_it_was_made_of(
     let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["kiln", "r1", "r2"]);
+}
+
+/// An index in which nothing is staged makes every file of the workspace one that was taken away: nothing is built from that.
+#[test]
+fn what_no_commit_has_is_not_said_to_be_reproducible() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["release", "--check-reproducible", "--payload", "--out"]).arg(folder.path().join("r1"));
+    command.env("KILN_DIR", folder.path().join("kiln")).env("GIT_INDEX_FILE", folder.path().join("index"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("the workspace is not as a commit has it"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was built");
 }
 
 /// Starts the authority of the demonstration, which the content keys are sealed to.

@@ -105,6 +105,9 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::OutputThere { .. } => {
             "Nothing is ever written over: choose another place, or remove what is there."
         }
+        E::SourceUnsaid { .. } => {
+            "Name crates.json, which `cargo xtask build` writes, as `crates`; and the commit as `commit`, or with --commit."
+        }
         E::ContentKeyNowhere => {
             "Name the authority's sealing key (`kiln authority key export` writes it), as `authority-key` in kiln.toml or with --authority-key of `kiln package`; or a file with --content-key."
         }

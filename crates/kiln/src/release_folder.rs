@@ -26,6 +26,9 @@ pub(crate) struct Release {
     /// The folder of the release before: the version must rise, the rollback index must not fall
     #[arg(long, value_name = "FOLDER")]
     previous: Option<PathBuf>,
+    /// The commit that the stages are built from, in place of `commit` in the configuration, for the provenance
+    #[arg(long, value_name = "HEX")]
+    commit: Option<String>,
     #[command(flatten)]
     fit: FitArgs,
     /// Print JSON
@@ -42,6 +45,10 @@ impl Release {
                 (config, Some(said))
             }
             None => (ReleaseConfig::read(&self.config)?, None),
+        };
+        let config = match &self.commit {
+            Some(commit) => config.with_commit(commit)?,
+            None => config,
         };
         let places = ReleasePlaces {
             folder: &self.out,

@@ -271,6 +271,14 @@ pub enum Error {
         /// Where it was to be written.
         path: PathBuf,
     },
+    /// A release in production would not say what its stages are made of.
+    #[error(
+        "the release would not say what its stages are made of, as the production profile wants: `{key}` of [stages] is missing"
+    )]
+    SourceUnsaid {
+        /// The key of the configuration.
+        key: &'static str,
+    },
     /// Nobody would get the content key.
     #[error(
         "nobody would get the content key: no authority is named that it is sealed to, and no file for it"

@@ -75,8 +75,8 @@ pub use inspect::{ImageInfo, inspect_slot};
 pub use keys::{
     Beyond, Delegation, DelegationFault, KeptIn, KeyAlgorithm, KeyName, KeyPlace, KeyState, Limits, OwnerKey,
     OwnerKeys, PASSPHRASE_VARIABLE, PIN_VARIABLE, Passphrase, PassphraseFault, PublicPart, ROOT_PUBLIC,
-    ReleaseProfile, Revocations, TokenFault, TokenKey, TokenUri, create_keys, list_keys, open_root_key,
-    revoked_file,
+    ReleaseProfile, Revocations, RoleKeys, TokenFault, TokenKey, TokenUri, create_keys, list_keys,
+    open_root_key, revoked_file,
 };
 pub use look::look;
 pub use os::{OsParts, OsPlaces, OsRelease};

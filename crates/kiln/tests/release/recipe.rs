@@ -29,7 +29,8 @@ fn desk() -> Desk {
 fn configure(desk: &Desk, version: &str) {
     let config = CONFIG.replace("\"stage1.elf\"", "\"stages/stage1-provision.elf\"");
     let config = config.replace("\"stage2.elf\"", "\"stages/stage2-production.elf\"");
-    let config = config.replace("1.2.3", version);
+    let config = config.replace("\"crates.json\"", "\"stages/crates.json\"");
+    let config = config.replace("commit = \"0123456789abcdef\"\n", "").replace("1.2.3", version);
     desk.put("kiln.toml", format!("authority-key = \"authority.pub.pem\"\n{config}").as_bytes());
 }
 
@@ -38,6 +39,7 @@ fn build(desk: &Desk, stage1: &[u8], more: &[&str]) {
     fs::create_dir_all(desk.path("built/keys")).unwrap();
     desk.put("built/stage1-provision.elf", &elf(stage1));
     desk.put("built/stage2-production.elf", &elf(&[2; 5000]));
+    desk.put("built/crates.json", &fs::read(desk.path("crates.json")).unwrap());
     for name in more {
         desk.put(&format!("built/{name}"), b"of somebody else");
     }
@@ -45,7 +47,7 @@ fn build(desk: &Desk, stage1: &[u8], more: &[&str]) {
 }
 
 fn pack_build(desk: &Desk, more: &[&str]) {
-    let stages = ["stage1-provision.elf", "stage2-production.elf"];
+    let stages = ["stage1-provision.elf", "stage2-production.elf", "crates.json"];
     tar(desk, &[&["-cf", "build.tar", "-C", "built"], &stages[..], more].concat());
 }
 
@@ -75,6 +77,7 @@ fn step(desk: &Desk, name: &str) -> Output {
     let mut command = Command::new(SCRIPT);
     command.arg(name).current_dir(desk.path("")).env("KILN", env!("CARGO_BIN_EXE_kiln"));
     command.env("ROOT", "keys/owner-root.pub.pem").env("PUBLISH", "published").env_remove("KILN_PIN");
+    command.env("COMMIT", "fedcba9876543210");
     command.envs(desk.environment()).stdin(std::process::Stdio::null());
     command.output().unwrap()
 }
@@ -110,6 +113,10 @@ fn the_script_signs_with_a_token_verifies_and_publishes_once() {
     desk.set("KILN_PIN", token::PIN);
     good(&desk, "sign");
     assert!(desk.path("release/content-key.sealed").exists());
+    // What the stages are made of, and from which commit, is said though kiln.toml cannot know it.
+    let shown: Value = serde_json::from_str(&desk.good("inspect release --json")).unwrap();
+    assert!(shown["provenance"].to_string().contains("fedcba9876543210"), "{}", shown["provenance"]);
+    assert_eq!(shown["sbom"]["crates"], 2, "{}", shown["sbom"]);
     good(&desk, "verify");
     good(&desk, "publish");
     assert_eq!(published(&desk), ["release.tar", "release.tar.sha256"]);

@@ -126,6 +126,33 @@ fn whatever_is_wrong_with_a_token_is_named_and_nothing_is_released() {
 }
 
 #[test]
+fn a_configuration_names_keys_on_a_token_in_place_of_the_folder() {
+    let desk = desk();
+    desk.good(&owner());
+    let named =
+        |role: &str| format!("{role} = \"{}\"\n", uri().replacen('?', &format!(";object={role}?"), 1));
+    let roles = ["boot", "provision", "os"];
+    let table =
+        |keys: &str| product::CONFIG.replacen("[stages]", &format!("[owner.roles]\n{keys}[stages]"), 1);
+    // The folder has what the root delegates, and no word of where the keys are.
+    for role in roles {
+        fs::remove_file(desk.path(&format!("keys/owner-{role}.key.uri"))).unwrap();
+    }
+    assert_refused(&desk, RELEASE, "owner-boot.key");
+    desk.put("kiln.toml", table(&roles.map(named).concat()).as_bytes());
+    desk.good(RELEASE);
+    desk.good(VERIFY);
+    // Keys of other roles, or none.
+    fs::remove_dir_all(desk.path("r1")).unwrap();
+    fs::remove_file(desk.path("content.key")).unwrap();
+    let swapped = named("boot").replace("object=boot", "object=os");
+    desk.put("kiln.toml", table(&[swapped, named("provision"), named("os")].concat()).as_bytes());
+    assert_refused(&desk, RELEASE, "and the one next to it is");
+    desk.put("kiln.toml", table("os = \"owner-os.key.pem\"\n").as_bytes());
+    assert_refused(&desk, RELEASE, "`os`: ");
+}
+
+#[test]
 fn a_token_is_told_from_another_of_its_label_by_its_serial_number() {
     let desk = desk();
     let serials = || {

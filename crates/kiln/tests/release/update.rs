@@ -4,7 +4,7 @@ use crate::common::{Desk, PASSPHRASE};
 use crate::product::CONFIG;
 use crate::{RELEASE, VERIFY, assert_nothing_left, files, token};
 use boot_crypto::host::{random, unlock};
-use release::{UpdateFacts, hex, inspect_slot};
+use release::{UpdateFacts, hex, inspect_slot, read_root};
 use sealed_image::{Kind, Role, UpdateKey, Version};
 use serde_json::Value;
 use std::fs;
@@ -378,6 +378,20 @@ fn production_takes_an_update_key_that_a_token_wraps_and_none_in_a_file() {
         assert!(said.contains(&why) && said.contains("\n  cure  "), "{said}");
         assert_nothing_left(&desk);
     }
+    // Nor does it publish what does not say where it comes from.
+    for (line, key) in
+        [("crates = \"crates.json\"\n", "crates"), ("commit = \"0123456789abcdef\"\n", "commit")]
+    {
+        let config = fs::read_to_string(desk.path("kiln.toml")).unwrap();
+        desk.put("kiln.toml", config.replacen(line, "", 1).as_bytes());
+        let said = desk.bad("release --out r1");
+        assert!(
+            said.contains(&format!("`{key}` of [stages] is missing")) && said.contains("\n  cure  "),
+            "{said}"
+        );
+        assert_nothing_left(&desk);
+        desk.put("kiln.toml", config.as_bytes());
+    }
     let made = desk.good_json(&format!("update-key wrapped.key --product demo --pkcs11 {}", token::uri()));
     let kept = token::uri().replacen('?', ";object=update-demo;type=secret-key?", 1);
     assert_eq!(made["kept_in"], Value::from(kept.as_str()));
@@ -502,6 +516,37 @@ fn a_wrapped_update_key_opens_with_its_own_key_of_the_token_only() {
     let said = desk.bad(&verified);
     assert!(said.contains("wrapped.key: no update key comes out with the key on the token"), "{said}");
     assert!(said.contains("\n  cure  "), "{said}");
+}
+
+/// Runs with the interpreter that `KILN_PYTHON` names, which has `pycose`; `cargo xtask test` provides one.
+#[test]
+fn an_independent_library_verifies_the_release_manifest_and_the_index_of_the_update() {
+    let python = std::env::var("KILN_PYTHON")
+        .expect("KILN_PYTHON names an interpreter with pycose: run `cargo xtask test`, which sets it up");
+    let desk = desk();
+    desk.good(RELEASE);
+    let root = read_root(&desk.path("keys/owner-root.pub.pem")).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../sealed-image/tests/interop/verify_cose.py");
+    let verify = |file: &str, root: &str, more: &[&str]| {
+        let mut command = Command::new(&python);
+        command.arg(script).arg(desk.path(file)).arg(root).args(more).output().unwrap()
+    };
+    for (file, more, role) in [
+        ("r1/release.cose", &["application/kiln-release-manifest+cbor"][..], Role::Provision),
+        ("r1/update/update.img", &[], Role::Os),
+    ] {
+        let output = verify(file, &hex(&root), more);
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["algorithms"], Value::from(vec!["ES256"]), "{said}");
+        assert!(said["flips_refused"].as_u64().unwrap() > 500, "{said}");
+        match said["roles"].as_array() {
+            Some(roles) => assert_eq!(roles, &[Value::from(role.number())]),
+            None => assert_eq!((&said["kind"], &said["version"]), (&"update".into(), &"1.2.3".into())),
+        }
+        assert!(!verify(file, &hex(&[0; 32]), more).status.success(), "{file}: another root was taken");
+    }
+    assert!(!verify("r1/release.cose", &hex(&root), &["application/kiln-ticket+cbor"]).status.success());
 }
 
 /// Runs with the interpreter that `KILN_PYTHON` names, which has `pycose`; `cargo xtask test` provides one.

@@ -6,7 +6,7 @@
 //! that a slip of the pen in `rollback-index` does not silently release without one.
 
 use super::UpdateConfig;
-use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, files};
+use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, RoleKeys, files};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, MAX_CMDLINE, Version};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -58,6 +58,9 @@ pub struct ReleaseConfig {
 pub struct OwnerConfig {
     /// The folder with the owner's keys, as `kiln keys create` makes it.
     pub keys: PathBuf,
+    /// Which keys sign, where the folder does not say it.
+    #[serde(default, skip_serializing_if = "RoleKeys::is_empty")]
+    pub roles: RoleKeys,
 }
 
 /// Kiln's own stages, as ELF files.
@@ -208,6 +211,19 @@ impl ReleaseConfig {
         })
     }
 
+    /// Says which commit the stages are built from.
+    ///
+    /// # Errors
+    /// Text that is no commit id.
+    pub fn with_commit(mut self, commit: &str) -> Result<Self, Error> {
+        if !is_commit(commit) {
+            let reason = format!("`{commit}` is no commit id in hex");
+            return Err(Error::Config { path: "--commit".into(), line: None, reason });
+        }
+        self.stages.commit = Some(commit.into());
+        Ok(self)
+    }
+
     /// What the release is called: product and version.
     pub(crate) fn title(&self) -> String {
         format!("{} {}", self.product, self.version)
@@ -259,10 +275,10 @@ impl ReleaseConfig {
         if self.bundle.cmdline.len() > MAX_CMDLINE || !printable {
             return Err(("cmdline", format!("`cmdline` is up to {MAX_CMDLINE} printable ASCII characters")));
         }
-        let commit = self.stages.commit.as_deref().unwrap_or("0000000");
-        if commit.len() < 7 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if self.stages.commit.as_deref().is_some_and(|commit| !is_commit(commit)) {
             return Err(("commit", "`commit` is a commit id in hex".into()));
         }
+        self.owner.roles.check().map_err(|reason| ("[owner.roles]", reason))?;
         for (kind, name, needed) in [
             (PayloadKind::Kernel, "kernel", true),
             (PayloadKind::DeviceTree, "device-tree", true),
@@ -279,6 +295,10 @@ impl ReleaseConfig {
         }
         Ok(())
     }
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
@@ -370,6 +390,8 @@ file = "../board.dtb"
             ("[stages]", "[stage]", 9, "did you mean `stages`?"),
             ("kind = \"kernel\"", "kind = \"kernal\"", 17, "did you mean `kernel`?"),
             ("load-address", "address", 19, "unknown field `address`"),
+            ("[stages]", "[owner.roles]\nbot = \"\"\n[stages]", 10, "did you mean `boot`?"),
+            ("[stages]", "[owner.roles]\nos = \"a file\"\n[stages]", 9, "`os`: "),
         ] {
             let (line, reason) = refused(from, to);
             assert_eq!(line, Some(at), "{to}: {reason}");
@@ -401,5 +423,10 @@ file = "../board.dtb"
         }
         let (_, reason) = refused("[bundle]", "commit = \"main\"\n[bundle]");
         assert!(reason.contains("in hex"), "{reason}");
+        let config = || ReleaseConfig::parse(GOOD, Path::new("kiln.toml")).unwrap();
+        assert_eq!(config().with_commit("0123456").unwrap().stages.commit.as_deref(), Some("0123456"));
+        for text in ["", "012345", "main", "HEAD~1234"] {
+            assert!(config().with_commit(text).is_err(), "{text}");
+        }
     }
 }

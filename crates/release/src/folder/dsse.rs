@@ -79,6 +79,7 @@ pub(crate) fn inspect(untrusted: &str) -> Option<Value> {
         "predicate": statement["predicateType"],
         "subjects": subjects,
         "parameters": statement["predicate"]["buildDefinition"]["externalParameters"],
+        "made of": statement["predicate"]["buildDefinition"]["resolvedDependencies"],
     }))
 }
 

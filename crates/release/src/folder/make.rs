@@ -12,8 +12,8 @@ use crate::files::{self, Readers};
 use crate::package::SignedParts;
 use crate::{
     AuthorityKey, Check, Compression, ContentKey, ContentKeyPlace, Error, Identity, OsParts, Owner,
-    OwnerKeys, PackageParts, PackageRelease, Trusted, UpdateKey, UpdateParts, UpdateRelease, hex,
-    inspect_slot, read_secret, read_stage,
+    OwnerKeys, PackageParts, PackageRelease, ReleaseProfile, Trusted, UpdateKey, UpdateParts, UpdateRelease,
+    hex, inspect_slot, read_secret, read_stage,
 };
 use boot_crypto::host::{SigningKeyError, es256_public_pem, random};
 use boot_crypto::{Digest, Key, sha256};
@@ -61,7 +61,13 @@ pub fn make_release(config: &ReleaseConfig, places: &ReleasePlaces<'_>) -> Resul
     let ReleasePlaces { folder, content_key: key_file, previous } = *places;
     files::refuse_existing(folder)?;
     let key_to = ContentKeyPlace::choose(config.profile, config.authority_key.as_deref(), key_file, folder)?;
-    let owner = OwnerKeys::read(&config.owner.keys, config.profile)?.owner()?;
+    if config.profile == ReleaseProfile::Production {
+        let said = [("crates", config.stages.crates.is_some()), ("commit", config.stages.commit.is_some())];
+        if let Some((key, _)) = said.into_iter().find(|(_, there)| !there) {
+            return Err(Error::SourceUnsaid { key });
+        }
+    }
+    let owner = OwnerKeys::read_with(&config.owner.keys, config.profile, &config.owner.roles)?.owner()?;
     covered(config, &owner)?;
     if let Some(previous) = previous {
         follows(config, &owner, previous)?;

@@ -76,16 +76,23 @@ pub(crate) fn statement(
     serde_json::to_vec(&statement).expect("text has a JSON form")
 }
 
-/// Reads the subjects of a statement about this release, whose signature holds; says what is wrong otherwise.
-pub(crate) fn read_subjects(
-    statement: &[u8],
-    release: &ReleaseManifest,
-) -> Result<Vec<(String, Digest)>, &'static str> {
+/// What a statement says.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// The files that it is about: name and SHA-256.
+    pub(crate) subjects: Vec<(String, Digest)>,
+    /// The parts that they were made of: kind and SHA-256 in the clear.
+    pub(crate) parts: Vec<(String, Digest)>,
+}
+
+/// Reads a statement about this release, whose signature holds; says what is wrong otherwise.
+pub(crate) fn read(statement: &[u8], release: &ReleaseManifest) -> Result<Said, &'static str> {
     let statement: Value = serde_json::from_slice(statement).map_err(|_| "it holds no JSON")?;
     if statement["_type"] != STATEMENT || statement["predicateType"] != PREDICATE {
         return Err("it holds no SLSA provenance v1");
     }
-    let parameters = &statement["predicate"]["buildDefinition"]["externalParameters"];
+    let definition = &statement["predicate"]["buildDefinition"];
+    let parameters = &definition["externalParameters"];
     let same = parameters["product"] == release.product.as_str()
         && parameters["board"] == release.board.as_str()
         && parameters["version"] == release.version.to_string()
@@ -93,10 +100,84 @@ pub(crate) fn read_subjects(
     if !same {
         return Err("it is about another release");
     }
-    let subjects = statement["subject"].as_array().ok_or("it has no subjects")?;
-    let read = |subject: &Value| {
-        let digest = subject["digest"]["sha256"].as_str().and_then(unhex)?;
-        Some((subject["name"].as_str()?.to_owned(), digest))
+    let named = |of: &Value, name: &Value| {
+        let digest = of["digest"]["sha256"].as_str().and_then(unhex)?;
+        Some((name.as_str()?.to_owned(), digest))
     };
-    subjects.iter().map(read).collect::<Option<_>>().ok_or("a subject has no name or no SHA-256")
+    let subjects = statement["subject"].as_array().ok_or("it has no subjects")?;
+    let subjects = subjects.iter().map(|subject| named(subject, &subject["name"])).collect::<Option<_>>();
+    let materials =
+        definition["resolvedDependencies"].as_array().ok_or("it names nothing that it was made of")?;
+    // The commit has no kind: nobody can tell from the release alone whether it is the one.
+    let parts = materials.iter().filter(|material| !material["annotations"]["kind"].is_null());
+    let parts = parts.map(|part| named(part, &part["annotations"]["kind"])).collect::<Option<_>>();
+    Ok(Said {
+        subjects: subjects.ok_or("a subject has no name or no SHA-256")?,
+        parts: parts.ok_or("a part has no kind or no SHA-256")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealed_image::Version;
+
+    #[test]
+    fn a_statement_says_what_it_is_about_and_of_what_it_was_made() {
+        let release = ReleaseManifest {
+            product: "demo".into(),
+            board: "qemu-virt".into(),
+            version: Version::new(1, 2, 3),
+            rollback_index: 4,
+            files: Vec::new(),
+        };
+        let file = ReleaseFile::new("package/package.img", b"a package");
+        let part = |kind, sha256| Part {
+            name: "a part".into(),
+            kind,
+            version: None,
+            license: None,
+            sha256,
+            manifest: [0; 32],
+        };
+        let parts = [part("stage2", [1; 32]), part("kernel", [2; 32])];
+        let source = Source { uri: Some("https://git.example/kiln"), commit: Some("0123456789abcdef") };
+        let written = statement(&release, &[&file], &parts, &source);
+        let said = read(&written, &release).unwrap();
+        assert_eq!(said.subjects, [("package/package.img".into(), file.digest)]);
+        assert_eq!(said.parts, [("stage2".into(), [1; 32]), ("kernel".into(), [2; 32])]);
+        let tree: Value = serde_json::from_slice(&written).unwrap();
+        let materials = tree["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().unwrap();
+        let commit = json!({
+            "name": "kiln",
+            "digest": { "gitCommit": "0123456789abcdef" },
+            "uri": "https://git.example/kiln",
+        });
+        assert_eq!(materials.last(), Some(&commit));
+
+        let refused = |change: &dyn Fn(&mut Value)| {
+            let mut tree = tree.clone();
+            change(&mut tree);
+            read(&serde_json::to_vec(&tree).unwrap(), &release).unwrap_err()
+        };
+        let definition = "/predicate/buildDefinition";
+        let at = |path: &str| format!("{definition}{path}");
+        let set = |path: String, value: Value| {
+            move |tree: &mut Value| *tree.pointer_mut(&path).unwrap() = value.clone()
+        };
+        assert_eq!(
+            refused(&set(at("/externalParameters/version"), json!("1.2.4"))),
+            "it is about another release"
+        );
+        assert_eq!(
+            refused(&set(at("/resolvedDependencies"), json!("none"))),
+            "it names nothing that it was made of"
+        );
+        assert_eq!(
+            refused(&set(at("/resolvedDependencies/0/digest"), json!({}))),
+            "a part has no kind or no SHA-256"
+        );
+        assert_eq!(refused(&set("/subject/0/name".into(), json!(1))), "a subject has no name or no SHA-256");
+        assert_eq!(refused(&set("/predicateType".into(), json!("other"))), "it holds no SLSA provenance v1");
+    }
 }

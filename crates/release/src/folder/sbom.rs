@@ -216,9 +216,17 @@ pub(crate) fn read_parts(text: &str) -> Result<Vec<Named>, String> {
     Ok(parts)
 }
 
-/// Counts the components of a bill.
-pub(crate) fn count(text: &str) -> usize {
-    serde_json::from_str::<Bom>(text).map_or(0, |bom| bom.components.len())
+/// Tells whether a component is a part of the release, and not a crate of its stages.
+fn is_part(component: &&Component) -> bool {
+    component.properties.iter().any(|property| property.name == KIND)
+}
+
+/// Counts the components of a bill, and those of them that are crates.
+pub(crate) fn count(text: &str) -> (usize, usize) {
+    serde_json::from_str::<Bom>(text).map_or((0, 0), |bom| {
+        let parts = bom.components.iter().filter(is_part).count();
+        (bom.components.len(), bom.components.len() - parts)
+    })
 }
 
 /// Describes a bill; `None` if it is none that Kiln writes.
@@ -228,7 +236,6 @@ pub(crate) fn inspect(text: &str) -> Option<Value> {
         let version = component.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
         format!("{}{version}", component.name)
     };
-    let is_part = |component: &&Component| component.properties.iter().any(|property| property.name == KIND);
     let (parts, crates): (Vec<_>, Vec<_>) = bom.components.iter().partition(is_part);
     Some(json!({
         "artefact": format!("{} {}", bom.bom_format, bom.spec_version),

@@ -126,9 +126,20 @@ pub fn verify_release(
 
     let bill = text(&files, SBOM)?;
     let parts = check_bill(bill, &images)?;
-    hold("SBOM", format!("{} components; every image's part is the one signed", sbom::count(bill)));
-    let subjects = check_provenance(&files, &signed)?;
-    hold("provenance", format!("DSSE envelope signed by the role, about {subjects} files of this release"));
+    let (components, crates) = sbom::count(bill);
+    hold(
+        "SBOM",
+        format!(
+            "{components} components, {crates} of them crates of the stages; every image's part is the one signed"
+        ),
+    );
+    let subjects = check_provenance(&files, &signed, &parts)?;
+    hold(
+        "provenance",
+        format!(
+            "DSSE envelope signed by the role, about {subjects} files of this release, made of the parts in the SBOM"
+        ),
+    );
 
     if let Some(content_key) = keys.content_key {
         let opened = package.open_for(trusted, &content_key.0)?;
@@ -335,14 +346,19 @@ fn check_bill(bill: &str, images: &[ImageInfo]) -> Result<Vec<(String, Digest)>,
     Ok(parts.into_iter().map(|part| (part.kind, part.sha256)).collect())
 }
 
-/// Checks who signed the provenance, and that it is about files of this release; returns about how many.
-fn check_provenance(files: &BTreeMap<String, Vec<u8>>, signed: &manifest::SignedBy) -> Result<usize, Error> {
+/// Checks who signed the provenance, that it is about files of this release, and made of these parts; returns about how many.
+fn check_provenance(
+    files: &BTreeMap<String, Vec<u8>>,
+    signed: &manifest::SignedBy,
+    parts: &[(String, Digest)],
+) -> Result<usize, Error> {
     let envelope = text(files, PROVENANCE)?;
     let read = || {
         let statement = dsse::verify(envelope, dsse::IN_TOTO, &signed.keys)?;
-        provenance::read_subjects(&statement, &signed.manifest)
+        provenance::read(&statement, &signed.manifest)
     };
-    let subjects = read().map_err(|reason| Error::Provenance { reason })?;
+    let provenance::Said { subjects, parts: made_of } =
+        read().map_err(|reason| Error::Provenance { reason })?;
     let ours = |(name, digest): &(String, Digest)| {
         signed.manifest.file(name).is_some_and(|file| file.digest == *digest)
     };
@@ -352,6 +368,9 @@ fn check_provenance(files: &BTreeMap<String, Vec<u8>>, signed: &manifest::Signed
         .all(|name| subjects.iter().any(|(subject, _)| subject == name));
     if !all || !subjects.iter().all(ours) {
         return Err(Error::Provenance { reason: "it is about other files" });
+    }
+    if made_of != parts {
+        return Err(Error::Provenance { reason: "it names other parts than the SBOM" });
     }
     Ok(subjects.len())
 }

@@ -6,7 +6,7 @@ use super::{
     Delegation, DelegationFault, KeyAlgorithm, KeyName, KeyPlace, Limits, OwnerKey, PublicPart, ROOT_PUBLIC,
 };
 use crate::files::{self, Readers, Together};
-use crate::{Error, Owner, Profile, RoleKey};
+use crate::{Error, Owner, Profile, RoleKey, TokenUri};
 use sealed_image::Role;
 use sealed_image::host::Signer as _;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,46 @@ pub enum ReleaseProfile {
     Development,
     /// A product: every key is on a token.
     Production,
+}
+
+/// The keys of roles, by their names on a token (RFC 7512): `pkcs11:token=LABEL;object=NAME?module-path=PATH`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RoleKeys {
+    /// The key that signs the production stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+    /// The key that signs the provisioning stage, the package, secrets and the release itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provision: Option<String>,
+    /// The key that signs the operating system and updates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+}
+
+impl RoleKeys {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&self, role: Role) -> Option<&str> {
+        let named = match role {
+            Role::Boot => &self.boot,
+            Role::Provision => &self.provision,
+            Role::Os => &self.os,
+            Role::Authority | Role::Debug | Role::Transfer => &None,
+        };
+        named.as_deref()
+    }
+
+    /// Says which of them is none, and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for role in SIGNERS {
+            let parsed = self.of(role).map_or(Ok(()), |uri| TokenUri::parse(uri).map(|_| ()));
+            parsed.map_err(|why| format!("`{}`: {why}", role.name()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the root's private key from an owner's folder.
@@ -84,6 +124,15 @@ impl OwnerKeys {
     /// Files that are not there or hold no such key, [`Error::Passphrase`] and [`Error::Token`]; a delegation that is missing, or
     /// is not this root's for this key, and a key that was revoked: [`Error::Delegation`]; in production [`Error::KeyInFile`].
     pub fn read(folder: &Path, profile: ReleaseProfile) -> Result<Self, Error> {
+        Self::read_with(folder, profile, &RoleKeys::default())
+    }
+
+    /// Reads them with keys that are named here in place of those that the folder names or holds. What the root delegates to them
+    /// lies in the folder.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(folder: &Path, profile: ReleaseProfile, named: &RoleKeys) -> Result<Self, Error> {
         let root = PublicPart::read(&folder.join(ROOT_PUBLIC))?.as_root()?;
         let mut private = Self::names().map(|name| name.private_file(folder)).into_iter();
         if profile == ReleaseProfile::Production
@@ -104,7 +153,10 @@ impl OwnerKeys {
             if let Some((other, _)) = roles.iter().find(|(other, _)| other.key() == delegation.key()) {
                 return Err(refused(DelegationFault::Shared { other: other.role() }));
             }
-            let key = OwnerKey::read_for(profile, &name.key_file(folder), &mut asked)?;
+            let key = match named.of(role) {
+                Some(uri) => OwnerKey::open_on(&TokenUri::parse(uri)?)?,
+                None => OwnerKey::read_for(profile, &name.key_file(folder), &mut asked)?,
+            };
             delegation.is_for(&key.public_key()).map_err(refused)?;
             roles.push((delegation, key));
         }

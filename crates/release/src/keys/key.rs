@@ -197,6 +197,11 @@ impl OwnerKey {
         TokenKey::generate(uri, algorithm).map(|key| Self(Kept::Token(key)))
     }
 
+    /// Opens a key on a token.
+    pub(super) fn open_on(uri: &TokenUri) -> Result<Self, Error> {
+        TokenKey::open(uri).map(|key| Self(Kept::Token(key)))
+    }
+
     /// Reads a key from its file, PKCS#8 in PEM, or opens the one that the URI in the file names.
     ///
     /// # Errors
@@ -216,7 +221,7 @@ impl OwnerKey {
                 Error::Token { fault, .. } => Error::Token { uri: path.display().to_string(), fault },
                 error => error,
             })?;
-            return TokenKey::open(&uri).map(|key| Self(Kept::Token(key)));
+            return Self::open_on(&uri);
         }
         match profile {
             ReleaseProfile::Development => {

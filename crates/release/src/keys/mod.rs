@@ -33,7 +33,7 @@ mod wrapping_key;
 pub use create::{KeyPlace, create_keys};
 pub use delegation::{Beyond, Delegation, DelegationFault, Limits};
 pub(crate) use delegation::{Use, certificate, check_use};
-pub use folder::{OwnerKeys, ReleaseProfile, open_root_key};
+pub use folder::{OwnerKeys, ReleaseProfile, RoleKeys, open_root_key};
 pub use key::{KeyAlgorithm, OwnerKey, PublicPart};
 pub use list::{KeptIn, KeyState, list_keys};
 pub use name::{KeyName, ROOT_PUBLIC, revoked_file};
