@@ -99,7 +99,7 @@ pub fn make(firmware: &Firmware, input: &Input, die: &DevelopmentDie) -> Result<
             .parse()
             .ok()
             .context("the workspace's version is no release version")?,
-        rollback_index: 0,
+        rollback_index: 0.into(),
     };
     let secrets = die.secrets()?;
     let stage2 = owner.sign_stage2(&identity, firmware.stage2.flat.clone())?;

@@ -94,7 +94,7 @@ impl Package {
         let identity = Identity {
             board: BOARD.into(),
             version: self.release_version,
-            rollback_index: self.rollback_index,
+            rollback_index: self.rollback_index.into(),
         };
         let (release, content_key) = PackageRelease::make(&owner, &identity, self.parts()?)?;
         // The key first: a package whose key was lost is of no use.

@@ -61,7 +61,7 @@ impl Release {
             ("release", json!(self.out)),
             ("product", json!(made.manifest.product)),
             ("version", json!(made.manifest.version.to_string())),
-            ("rollback index", json!(made.manifest.rollback_index)),
+            ("rollback index", made.manifest.rollback_index.to_json()),
             ("package id", json!(hex(&made.package_id))),
             ("owner root", json!(hex(&made.root_digest))),
             ("files", json!(made.manifest.files.len() + 2)),

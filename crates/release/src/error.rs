@@ -361,8 +361,10 @@ pub enum Error {
         found: Version,
     },
     /// The rollback index falls.
-    #[error("the rollback index {found} is lower than {previous}, that of the release before")]
+    #[error("the rollback index {found} of the role {} is lower than {previous}, that of the release before", role.name())]
     RollbackIndexFalling {
+        /// Whose it is.
+        role: Role,
         /// The rollback index of the release before.
         previous: u32,
         /// This release's.

@@ -70,7 +70,7 @@ impl OsRelease {
             kind,
             board: identity.board.clone(),
             version: identity.version,
-            rollback_index: identity.rollback_index,
+            rollback_index: identity.rollback_index_of(kind),
             load_address,
             entry,
             chunk_size,
@@ -89,7 +89,7 @@ impl OsRelease {
             .iter()
             .map(|(kind, object)| BundleObject { kind: *kind, manifest_digest: &object.manifest_digest })
             .collect();
-        let bundle = Bundle::new(&named, &parts.cmdline, identity.rollback_index)
+        let bundle = Bundle::new(&named, &parts.cmdline, identity.rollback_index_of(Kind::Bundle))
             .map_err(|error| Error::Image { offset: 0, error })?
             .encode();
         let bundle = owner.sign(&facts(Kind::Bundle, 0, 0, STAGE_CHUNK), bundle)?;

@@ -1,7 +1,7 @@
 //! The owner's keys, and signing with them.
 
 use crate::keys::certificate;
-use crate::{Delegation, Error, FlatImage, Limits};
+use crate::{Delegation, Error, FlatImage, Limits, RollbackIndices};
 use boot_crypto::Digest;
 use sealed_image::host::{Facts, SealError, SignedPayload, Signer, delegation, sign_message};
 use sealed_image::{Kind, PublicKey, Role, Version};
@@ -75,7 +75,14 @@ pub struct Identity {
     /// The release's version.
     pub version: Version,
     /// Compared with the fused floor of the role that signs.
-    pub rollback_index: u32,
+    pub rollback_index: RollbackIndices,
+}
+
+impl Identity {
+    /// Returns the rollback index of what is of this kind.
+    pub(crate) fn rollback_index_of(&self, kind: Kind) -> u32 {
+        kind.role().map_or(0, |role| self.rollback_index.of(role))
+    }
 }
 
 /// Chunk size of stages, device trees and bundles, in bytes.
@@ -234,7 +241,7 @@ impl Owner {
             kind,
             board: identity.board.clone(),
             version: identity.version,
-            rollback_index: identity.rollback_index,
+            rollback_index: identity.rollback_index_of(kind),
             load_address: stage.load,
             entry: stage.entry,
             chunk_size: STAGE_CHUNK,

@@ -15,7 +15,10 @@
 
 use crate::owner::STAGE_CHUNK;
 use crate::verify::{boot_stage, check_places};
-use crate::{Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, Trusted, check};
+use crate::{
+    Error, FlatImage, Identity, ImageInfo, OsParts, OsRelease, Owner, Profile, RollbackIndices, Trusted,
+    check,
+};
 use boot_crypto::host::random;
 use boot_crypto::{Digest, Key, sha256};
 use lifecycle::{FusePolicy, MAX_LEVEL, ROLES, Row, fuse_tag};
@@ -310,7 +313,7 @@ pub(crate) fn facts(identity: &Identity, kind: Kind) -> Facts {
         kind,
         board: identity.board.clone(),
         version: identity.version,
-        rollback_index: identity.rollback_index,
+        rollback_index: identity.rollback_index_of(kind),
         load_address: 0,
         entry: 0,
         chunk_size: STAGE_CHUNK,
@@ -323,23 +326,26 @@ pub(crate) fn level(found: u32) -> Result<u8, Error> {
     level.ok_or(Error::RollbackIndexTooHigh { found })
 }
 
+/// Returns the floors that a release brings for these roles.
+pub(crate) fn floors(indices: &RollbackIndices, roles: &[Role]) -> Result<[u8; ROLES as usize], Error> {
+    let mut floors = [0; ROLES as usize];
+    for role in roles {
+        floors[usize::from(role.number()) - 1] = level(indices.of(*role))?;
+    }
+    Ok(floors)
+}
+
 fn policy(
     owner: &Owner,
     identity: &Identity,
     provisioning_key: &Key,
     stage1: Digest,
 ) -> Result<FusePolicy, Error> {
-    let level = level(identity.rollback_index)?;
-    let floors = |roles: &[Role]| {
-        let mut floors = [0; ROLES as usize];
-        roles.iter().for_each(|role| floors[usize::from(role.number()) - 1] = level);
-        floors
-    };
     Ok(FusePolicy {
         root_digest: owner.root_digest(),
         provisioning_key_tag: fuse_tag(Row::ProvisioningKey, provisioning_key),
-        secured_floors: floors(&[Role::Provision]),
-        production_floors: floors(&[Role::Boot, Role::Provision, Role::Os]),
+        secured_floors: floors(&identity.rollback_index, &[Role::Provision])?,
+        production_floors: floors(&identity.rollback_index, &[Role::Boot, Role::Provision, Role::Os])?,
         closing_measurement: stage1,
     })
 }

@@ -77,12 +77,12 @@ impl UpdateRelease {
             let (minimum, version) = (parts.minimum_version, identity.version);
             return Err(Error::MinimumVersion { minimum, version });
         }
-        let level = u32::from(level(identity.rollback_index)?);
+        let level = |role| level(identity.rollback_index.of(role)).map(u32::from);
         let mut indices = RoleIndices::default();
-        indices.set(Role::Os, level);
+        indices.set(Role::Os, level(Role::Os)?);
         let mut objects = Vec::new();
         if let Some(stage2) = parts.stage2 {
-            indices.set(Role::Boot, level);
+            indices.set(Role::Boot, level(Role::Boot)?);
             objects.push((Kind::Stage2, stage2));
         }
         objects.push((Kind::Bundle, &parts.os.bundle));

@@ -12,7 +12,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sealed-image/tests
 /// Makes a kernel image under the test owner.
 fn kernel_image(owner: &Owner) -> Vec<u8> {
     let identity =
-        Identity { board: qemu_virt::BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 0 };
+        Identity { board: qemu_virt::BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 0.into() };
     let parts = OsParts {
         kernel: b"a kernel".repeat(20_000),
         device_tree: b"a device tree".to_vec(),

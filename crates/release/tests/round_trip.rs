@@ -10,7 +10,7 @@ use release::{
 use sealed_image::{Kind, Version};
 
 fn identity() -> Identity {
-    Identity { board: qemu_virt::BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 }
+    Identity { board: qemu_virt::BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4.into() }
 }
 
 fn pattern(length: usize, seed: u8) -> Vec<u8> {

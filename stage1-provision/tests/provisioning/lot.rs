@@ -180,7 +180,7 @@ fn lot_with(
         secrets: vec![secret, second_secret],
         provisioning_key: Key::new([seed ^ 0x55; 32]),
     };
-    let identity = Identity { board: BOARD.into(), version, rollback_index };
+    let identity = Identity { board: BOARD.into(), version, rollback_index: rollback_index.into() };
     let (release, content_key) = PackageRelease::make(&owner(root), &identity, parts).unwrap();
     let authority = Rc::new(authority(root, Role::Authority, root + 4));
     Lot { release, content_key, authority, plaintexts }

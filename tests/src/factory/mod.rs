@@ -191,7 +191,7 @@ fn package(owner: &Owner, rollback_index: u32, os: OsParts) -> Package {
         provisioning_key: Key::new(random()),
     };
     let version = Version::new(1, 0, u16::try_from(rollback_index).expect("a small index").into());
-    let identity = Identity { board: BOARD.into(), version, rollback_index };
+    let identity = Identity { board: BOARD.into(), version, rollback_index: rollback_index.into() };
     let (release, content_key) = PackageRelease::make(owner, &identity, parts).expect("a package");
     Package { release, content_key, plaintexts, os: copy }
 }

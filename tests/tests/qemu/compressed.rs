@@ -20,7 +20,7 @@ fn slot(maker: &Maker) -> Vec<u8> {
         compression: Compression::Lz4,
         places: release::OsPlaces::default(),
     };
-    let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0 };
+    let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0.into() };
     maker.seal_release(&OsRelease::sign(&maker.owner, &identity, parts).unwrap())
 }
 

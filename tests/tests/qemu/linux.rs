@@ -40,7 +40,7 @@ fn with_linux_on(
         places: release::OsPlaces::default(),
     };
     let maker = Maker::development();
-    let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0 };
+    let identity = Identity { board: BOARD.into(), version: VERSION, rollback_index: 0.into() };
     let release = OsRelease::sign(&maker.owner, &identity, parts).unwrap();
     let (stage2, os) = (maker.stage2(), maker.seal_release(&release));
     let mut secrets = keys_of_die(&maker);

@@ -129,7 +129,11 @@ fn storage_of_one_device_on_another_die_does_not_boot_and_shows_nothing() {
 
 /// Describes a release.
 fn identity(rollback_index: u32) -> Identity {
-    Identity { board: BOARD.into(), version: Version::new(1, 0, rollback_index), rollback_index }
+    Identity {
+        board: BOARD.into(),
+        version: Version::new(1, 0, rollback_index),
+        rollback_index: rollback_index.into(),
+    }
 }
 
 /// Signs and seals stage1 of another release for the dies of a package.

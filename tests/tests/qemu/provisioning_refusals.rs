@@ -147,7 +147,7 @@ fn a_stage_that_the_lot_does_not_name() {
     let way = factory.open(1);
     let die = factory.die();
     let version = Version::new(1, 0, 77);
-    let identity = Identity { board: BOARD.into(), version, rollback_index: 1 };
+    let identity = Identity { board: BOARD.into(), version, rollback_index: 1.into() };
     let signed = factory.owner.sign_stage1(&identity, Firmware::get().stage1.clone()).unwrap();
     let stage1 = signed.seal(&factory.package.release.provisioning_key, Compression::None).unwrap();
     for slot in [BOOT_SLOT_A, BOOT_SLOT_B] {

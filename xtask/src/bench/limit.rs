@@ -98,7 +98,7 @@ impl Program {
     fn write(&self, folder: &Path, stage0: &[u8], os: u64, flash: u64) -> Result<()> {
         let owner = test_keys::owner()?;
         let version = env!("CARGO_PKG_VERSION").parse().ok().context("a release version")?;
-        let identity = Identity { board: board::BOARD.into(), version, rollback_index: 0 };
+        let identity = Identity { board: board::BOARD.into(), version, rollback_index: 0.into() };
         let key = test_keys::die(self.die.chip_id)?.boot_key();
         let slot_a = owner.sign_stage2(&identity, self.program.clone())?.seal(&key, Compression::None)?;
         let otp = self.die.otp_bank();

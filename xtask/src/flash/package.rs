@@ -107,7 +107,7 @@ pub(crate) fn make(
             .parse()
             .ok()
             .context("the workspace's version is no release version")?,
-        rollback_index: ROLLBACK_INDEX,
+        rollback_index: ROLLBACK_INDEX.into(),
     };
     let made_of = input.made_of();
     let notes = Notes { made_of, origin: input.origin, remark: input.remark, token };

@@ -74,7 +74,7 @@ impl Verify {
             ("product", json!(release.product)),
             ("board", json!(release.board)),
             ("version", json!(release.version.to_string())),
-            ("rollback index", json!(release.rollback_index)),
+            ("rollback index", release.rollback_index.to_json()),
             ("package id", json!(hex(&verified.facts.package_id))),
             ("owner root", json!(hex(&root))),
         ];

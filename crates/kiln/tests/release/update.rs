@@ -4,7 +4,7 @@ use crate::common::{Desk, PASSPHRASE};
 use crate::product::CONFIG;
 use crate::{RELEASE, VERIFY, assert_nothing_left, files, token};
 use boot_crypto::host::{random, unlock};
-use release::{UpdateFacts, hex, inspect_slot, read_root};
+use release::{PackageFacts, UpdateFacts, hex, inspect_slot, read_root};
 use sealed_image::{Kind, Role, UpdateKey, Version};
 use serde_json::Value;
 use std::fs;
@@ -183,6 +183,55 @@ fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
     fs::remove_file(desk.path("alone/update.img")).unwrap();
     let said = desk.bad(&format!("verify alone {ROOT}"));
     assert!(said.contains("release-file-missing") && said.contains("update.img"), "{said}");
+}
+
+#[test]
+fn each_role_has_a_rollback_index_of_its_own() {
+    let desk = desk();
+    let config = fs::read_to_string(desk.path("kiln.toml")).unwrap();
+    let release = |name: &str, version: &str, indices: &str| {
+        let config = config.replacen("rollback-index = 2", &format!("rollback-index = {indices}"), 1);
+        desk.put("kiln.toml", config.replacen("1.2.3", version, 1).as_bytes());
+        format!("release --out {name} --content-key {name}.key")
+    };
+    let made = desk.good_json(&release("r1", "1.2.3", "{ boot = 1, provision = 2, os = 3 }"));
+    let indices = serde_json::json!({ "boot": 1, "provision": 2, "os": 3 });
+    assert_eq!(made["rollback_index"], indices);
+    let keys = "--content-key r1.key --update-key update.key";
+    assert_eq!(desk.good_json(&format!("{VERIFY} {keys}"))["rollback_index"], indices);
+    let shown: Value = serde_json::from_str(&desk.good("inspect r1 --json")).unwrap();
+    let images = |of: &str| shown.pointer(of).unwrap().as_array().unwrap().clone();
+    let package = images("/package/files/package.img/images");
+    let update = images("/update/images/images");
+    let of = |images: &[Value], kind: &str| {
+        let image = images.iter().find(|image| image["kind"] == kind).unwrap();
+        image["rollback index"].as_u64().unwrap()
+    };
+    for (kind, index) in [("package", 2), ("stage2", 1), ("bundle", 3), ("kernel", 3), ("secret", 2)] {
+        assert_eq!(of(&package, kind), index, "{kind}");
+    }
+    assert_eq!(["update", "stage2", "kernel"].map(|kind| of(&update, kind)), [3, 1, 3]);
+    let facts = UpdateFacts::read(&desk.path("r1/update/update.json")).unwrap();
+    let roles = [Role::Boot, Role::Provision, Role::Os];
+    assert_eq!(roles.map(|role| facts.indices.of(role)), [Some(1), None, Some(3)]);
+    let policy = PackageFacts::read(&desk.path("r1/package")).unwrap().policy;
+    assert_eq!(policy.production_floors[..3], [1, 2, 3]);
+    assert_eq!(policy.secured_floors.iter().filter(|floor| **floor == 2).count(), 1);
+
+    // None of them may fall, whatever the others do.
+    for (indices, role) in [
+        ("{ boot = 0, provision = 9, os = 9 }", "boot"),
+        ("{ boot = 9, provision = 1, os = 9 }", "provision"),
+        ("{ boot = 9, provision = 9, os = 2 }", "os"),
+        ("2", "os"),
+    ] {
+        let said = desk.bad(&format!("{} --previous r1", release("r2", "1.2.4", indices)));
+        assert!(said.contains(&format!("of the role {role} is lower than")), "{indices}: {said}");
+        assert!(!desk.path("r2").exists());
+    }
+    desk.good(&format!("{} --previous r1", release("r2", "1.2.4", "3")));
+    let said = desk.bad(&release("r3", "1.2.5", "{ boot = 1, provision = 1, os = 65 }"));
+    assert!(said.contains("higher than fuses can count"), "{said}");
 }
 
 #[test]

@@ -170,7 +170,7 @@ mod tests {
         let identity = crate::Identity {
             board: qemu_virt::BOARD.into(),
             version: sealed_image::Version::new(1, 0, 0),
-            rollback_index: 0,
+            rollback_index: 0.into(),
         };
         let owner = test_keys::owner().unwrap();
         let stage2 = crate::FlatImage { bytes: vec![7; 100_000], load: 0x0E20_0000, entry: 0x0E20_0000 };

@@ -6,7 +6,7 @@
 //! that a slip of the pen in `rollback-index` does not silently release without one.
 
 use super::UpdateConfig;
-use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, RoleKeys, files};
+use crate::{Error, FitFacts, FitSource, OsPlaces, ReleaseProfile, RoleKeys, RollbackIndices, files};
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{Kind, MAX_CMDLINE, Version};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,8 +23,8 @@ pub struct ReleaseConfig {
     /// The version, `MAJOR.MINOR.PATCH`.
     #[serde(deserialize_with = "version", serialize_with = "write_version")]
     pub version: Version,
-    /// Counts up when older releases must not boot any more; fuses count to 64.
-    pub rollback_index: u32,
+    /// Counts up when older releases must not boot any more; fuses count to 64, for each role.
+    pub rollback_index: RollbackIndices,
     /// What it is for, which decides where its keys may lie.
     #[serde(default)]
     pub profile: ReleaseProfile,
@@ -370,7 +370,7 @@ file = "../board.dtb"
     #[test]
     fn a_file_says_what_it_says_and_survives_being_written() {
         let mut config = ReleaseConfig::parse(GOOD, Path::new("kiln.toml")).unwrap();
-        assert_eq!((config.title().as_str(), config.rollback_index), ("demo 1.4.0", 1));
+        assert_eq!((config.title().as_str(), config.rollback_index), ("demo 1.4.0", 1.into()));
         assert_eq!(config.places(), OsPlaces { kernel: 0x4040_0000, ..OsPlaces::default() });
         let text = config.to_toml().unwrap();
         assert_eq!(ReleaseConfig::parse(&text, Path::new("kiln.toml")).unwrap(), config, "{text}");

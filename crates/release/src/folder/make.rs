@@ -121,9 +121,11 @@ fn follows(config: &ReleaseConfig, owner: &Owner, previous: &Path) -> Result<(),
     if config.version <= before.version {
         return Err(Error::VersionNotRising { previous: before.version, found: config.version });
     }
-    if config.rollback_index < before.rollback_index {
-        let (previous, found) = (before.rollback_index, config.rollback_index);
-        return Err(Error::RollbackIndexFalling { previous, found });
+    for (role, previous) in before.rollback_index.each() {
+        let found = config.rollback_index.of(role);
+        if found < previous {
+            return Err(Error::RollbackIndexFalling { role, previous, found });
+        }
     }
     Ok(())
 }

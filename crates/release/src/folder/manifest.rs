@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! release.cose = [delegation, COSE_Sign]        a message of the role `provision`, as sealed-image's README draws it
-//! payload      = { 1: 1,                        form
-//!                  2: product, 3: board, 4: version, 5: rollback index,
+//! payload      = { 1: 2,                        form
+//!                  2: product, 3: board, 4: version,
+//!                  5: [ rollback index of the role boot, of provision, of os ],
 //!                  6: [ [name, size in bytes, SHA-256], … ] }    sorted by name, each once
 //! ```
 //!
 //! It is strict CBOR, one encoding each. Names are relative, of one or two parts (`[A-Za-z0-9._-]`, none beginning with a
 //! dot), so that no name leads out of the folder.
 
-use crate::{Error, Owner, hex};
+use crate::{Error, Owner, RollbackIndices, hex};
 use boot_crypto::{Digest, sha256};
 use sealed_image::cbor::{self, Decode, Reader};
 use sealed_image::host::InspectedMessage;
@@ -24,7 +25,7 @@ const CONTENT_TYPE: &str = "application/kiln-release-manifest+cbor";
 /// The role that signs it, and the provenance.
 pub(crate) const ROLE: Role = Role::Provision;
 /// The form that this release writes and reads.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 /// Most files of a release.
 const MAX_FILES: usize = 256;
 /// Longest name of a file, in bytes.
@@ -50,8 +51,8 @@ pub struct ReleaseManifest {
     pub board: String,
     /// The version.
     pub version: Version,
-    /// The rollback index.
-    pub rollback_index: u32,
+    /// The rollback index of each role.
+    pub rollback_index: RollbackIndices,
     /// Every file but the release manifest itself and `SHA256SUMS`, by name.
     pub files: Vec<ReleaseFile>,
 }
@@ -78,7 +79,10 @@ impl ReleaseManifest {
     fn encode(&self) -> Vec<u8> {
         cbor::encode(|e| {
             e.map(6)?.u8(1)?.u8(FORM)?.u8(2)?.str(&self.product)?.u8(3)?.str(&self.board)?;
-            e.u8(4)?.u64(self.version.0)?.u8(5)?.u32(self.rollback_index)?;
+            e.u8(4)?.u64(self.version.0)?.u8(5)?.array(3)?;
+            for (_, index) in self.rollback_index.each() {
+                e.u32(index)?;
+            }
             e.u8(6)?.array(self.files.len() as u64)?;
             for file in &self.files {
                 e.array(3)?.str(&file.name)?.u64(file.size)?.bytes(&file.digest)?;
@@ -100,7 +104,8 @@ impl Decode<'_> for ReleaseManifest {
         r.key(4)?;
         let version = Version(r.uint()?);
         r.key(5)?;
-        let rollback_index = r.uint()?;
+        r.array(3)?;
+        let rollback_index = RollbackIndices { boot: r.uint()?, provision: r.uint()?, os: r.uint()? };
         r.key(6)?;
         let mut files: Vec<ReleaseFile> = Vec::new();
         for _ in 0..r.array_up_to(MAX_FILES)? {
@@ -169,7 +174,7 @@ pub(crate) fn inspect(untrusted: &[u8]) -> Option<Value> {
         "product": product,
         "board": board,
         "version": version.to_string(),
-        "rollback index": rollback_index,
+        "rollback index": rollback_index.to_json(),
         "files": files.iter().map(file).collect::<Vec<_>>(),
     }))
 }
@@ -197,7 +202,7 @@ mod tests {
             product: "demo".into(),
             board: BOARD.into(),
             version: Version::new(1, 2, 3),
-            rollback_index: 4,
+            rollback_index: 4.into(),
             files: names.iter().map(|name| ReleaseFile::new(name, name.as_bytes())).collect(),
         }
     }
@@ -277,7 +282,7 @@ mod tests {
                 product: "demo".into(),
                 board: BOARD.into(),
                 version: Version::new(1, 2, patch),
-                rollback_index: 1,
+                rollback_index: 1.into(),
                 files: Vec::new(),
             };
             assert_eq!(release.sign(&careful).is_ok(), covered);

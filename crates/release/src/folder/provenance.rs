@@ -64,7 +64,7 @@ pub(crate) fn statement(
                     "product": release.product,
                     "board": release.board,
                     "version": release.version.to_string(),
-                    "rollbackIndex": release.rollback_index,
+                    "rollbackIndex": release.rollback_index.to_json(),
                 },
                 "resolvedDependencies": materials,
             },
@@ -96,7 +96,7 @@ pub(crate) fn read(statement: &[u8], release: &ReleaseManifest) -> Result<Said, 
     let same = parameters["product"] == release.product.as_str()
         && parameters["board"] == release.board.as_str()
         && parameters["version"] == release.version.to_string()
-        && parameters["rollbackIndex"] == release.rollback_index;
+        && parameters["rollbackIndex"] == release.rollback_index.to_json();
     if !same {
         return Err("it is about another release");
     }
@@ -128,7 +128,7 @@ mod tests {
             product: "demo".into(),
             board: "qemu-virt".into(),
             version: Version::new(1, 2, 3),
-            rollback_index: 4,
+            rollback_index: 4.into(),
             files: Vec::new(),
         };
         let file = ReleaseFile::new("package/package.img", b"a package");

@@ -57,7 +57,7 @@ pub(super) fn check(
     if said != (release.product.as_str(), release.board.as_str(), release.version) {
         return mixed("the update is of another product, board or version than the release manifest says");
     }
-    if facts.indices.iter().any(|(_, index)| index != release.rollback_index) {
+    if facts.indices.iter().any(|(role, index)| index != release.rollback_index.of(role)) {
         return mixed("the update has another rollback index than the release manifest says");
     }
     let images = update.check_for(trusted, key)?;
@@ -149,14 +149,15 @@ mod tests {
     fn an_update_of_another_release_is_refused_in_a_folder_that_is_signed_with_it() {
         let owner = OwnerKeys::found(BOARD).owner().unwrap();
         let key = UpdateKey::generate("demo", Path::new("update.key")).unwrap();
-        let identity = Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 };
+        let identity =
+            Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4.into() };
         let sound = Released::make(&owner, &identity, 3, &key);
         let other = Released::make(&owner, &identity, 7, &key);
         let release = ReleaseManifest {
             product: "demo".into(),
             board: BOARD.into(),
             version: identity.version,
-            rollback_index: 4,
+            rollback_index: 4.into(),
             files: Vec::new(),
         };
         let judge = |of: &Released, release: &ReleaseManifest, package: &[ImageInfo]| {
@@ -175,7 +176,7 @@ mod tests {
         ] {
             assert!(of_mixed(judge(&sound, &altered, &sound.package)).contains("another product"));
         }
-        let higher = ReleaseManifest { rollback_index: 5, ..release.clone() };
+        let higher = ReleaseManifest { rollback_index: 5.into(), ..release.clone() };
         assert!(of_mixed(judge(&sound, &higher, &sound.package)).contains("another rollback index"));
 
         for name in ["manifests/update.cose", "manifests/kernel.cose"] {

@@ -6,7 +6,7 @@ use super::sbom::{self, SBOM};
 use super::sums::{self, SUMS};
 use super::{IMAGES, ROLE_KEY, ROOT_KEY, SEALED_KEY, UPDATE_IMAGE, dsse, signed_manifests, update};
 use crate::files::{Links, Unreadable};
-use crate::package::SignedImages;
+use crate::package::{SignedImages, floors};
 use crate::verify::PLACES;
 use crate::{
     ContentKey, Error, ImageInfo, PackageFacts, PackageRelease, SealedContentKey, Trusted, UpdateFacts,
@@ -15,7 +15,7 @@ use crate::{
 use boot_crypto::host::{es256_public_from_pem, es256_public_pem};
 use boot_crypto::{Digest, sha256};
 use memory_map::qemu_virt::BOARD;
-use sealed_image::{Kind, PublicKey};
+use sealed_image::{Kind, PublicKey, Role};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -292,9 +292,12 @@ fn check_facts(package: &PackageRelease, release: &ReleaseManifest, root: Digest
     if facts.board != release.board || facts.version != release.version {
         return mixed("the package is of another board or version than the release manifest says");
     }
-    let floors = [facts.policy.production_floors, facts.policy.secured_floors];
-    let floor = |floors: &[u8]| floors.iter().copied().max().map_or(0, u32::from);
-    if floors.iter().any(|floors| floor(floors) != release.rollback_index) {
+    let indices = &release.rollback_index;
+    let brought = [
+        (facts.policy.secured_floors, &[Role::Provision][..]),
+        (facts.policy.production_floors, &[Role::Boot, Role::Provision, Role::Os]),
+    ];
+    if brought.iter().any(|(found, roles)| floors(indices, roles).ok() != Some(*found)) {
         return mixed("the package has another rollback index than the release manifest says");
     }
     Ok(())

@@ -120,7 +120,8 @@ pub(super) fn verify_release_manifest(
 ) -> Result<Verdict, Error> {
     let release = verify_release(untrusted, BOARD, &means.roots())?.manifest;
     hold.add("signatures", format!("of the role provision, which {} delegates to", means.by_root()));
-    if release.rollback_index < u32::from(means.floor) {
+    // The fuses' floor that is given is that of every role.
+    if release.rollback_index.each().iter().any(|(_, index)| *index < u32::from(means.floor)) {
         return Err(Error::Refused {
             what: format!("a release of rollback index {} is not taken", release.rollback_index),
             code: FailCode::RolledBack,
@@ -133,7 +134,7 @@ pub(super) fn verify_release_manifest(
             ("product", json!(release.product)),
             ("board", json!(release.board)),
             ("version", json!(release.version.to_string())),
-            ("rollback index", json!(release.rollback_index)),
+            ("rollback index", release.rollback_index.to_json()),
             ("files", json!(release.files.len())),
         ],
         unchecked: vec!["the files that it lists: give `kiln verify` the folder".into()],

@@ -21,7 +21,7 @@ pub(crate) fn owner() -> Owner {
 }
 
 pub(crate) fn identity() -> Identity {
-    Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4 }
+    Identity { board: BOARD.into(), version: Version::new(1, 2, 3), rollback_index: 4.into() }
 }
 
 /// Bytes that compress and never repeat within 16.

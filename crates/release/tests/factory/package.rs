@@ -230,7 +230,7 @@ fn what_no_device_would_take_is_not_made() {
         change(&mut parts);
         PackageRelease::make(&owner, identity, parts).err()
     };
-    let index = |rollback_index| Identity { rollback_index, ..identity() };
+    let index = |index: u32| Identity { rollback_index: index.into(), ..identity() };
     assert!(code(&index(64), &|_| ()).is_none());
     let refused = code(&index(65), &|_| ());
     assert!(matches!(refused, Some(Error::RollbackIndexTooHigh { found: 65 })));

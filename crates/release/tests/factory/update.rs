@@ -323,7 +323,7 @@ fn what_no_device_would_take_is_not_made() {
         let parts = UpdateParts { minimum_version, stage2: Some(&stage2), os: &os };
         UpdateRelease::make(&owner, identity, &parts, &key)
     };
-    let index = |rollback_index| Identity { rollback_index, ..identity() };
+    let index = |index: u32| Identity { rollback_index: index.into(), ..identity() };
     made(&index(64), MINIMUM).unwrap();
     let refused = made(&index(65), MINIMUM);
     assert!(matches!(refused, Err(Error::RollbackIndexTooHigh { found: 65 })));
@@ -338,7 +338,7 @@ fn what_no_device_would_take_is_not_made() {
         let parts = UpdateParts { minimum_version: MINIMUM, stage2: Some(&stage2), os: &os };
         let update = UpdateRelease::make(&owner, &identity(), &parts, &key).unwrap();
         let expected =
-            if other.rollback_index == 5 { FailCode::RoleIndexWrong } else { FailCode::UpdateMixed };
+            if other.rollback_index == 5.into() { FailCode::RoleIndexWrong } else { FailCode::UpdateMixed };
         assert_eq!(code(update.check(owner.root_digest(), None)), Some(expected));
     }
     let published = test_keys::owner().unwrap();

@@ -1,0 +1,160 @@
+//! The rollback index of a release: one for each role that signs, since fuses have a floor for each.
+
+use sealed_image::Role;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The rollback index of each role: compared with its floor in the fuses, which count to 64. In `kiln.toml` it is one number for all
+/// of them, or `{ boot = 1, provision = 1, os = 2 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollbackIndices {
+    /// That of the production stage.
+    pub boot: u32,
+    /// That of the provisioning stage, the package's index and secrets.
+    pub provision: u32,
+    /// That of the operating system and of updates.
+    pub os: u32,
+}
+
+impl From<u32> for RollbackIndices {
+    fn from(all: u32) -> Self {
+        Self { boot: all, provision: all, os: all }
+    }
+}
+
+impl RollbackIndices {
+    /// Returns that of what a role signs. Roles that sign nothing of a release have none, which is 0.
+    pub fn of(&self, role: Role) -> u32 {
+        match role {
+            Role::Boot => self.boot,
+            Role::Provision => self.provision,
+            Role::Os => self.os,
+            Role::Authority | Role::Debug | Role::Transfer => 0,
+        }
+    }
+
+    /// Lists them with their roles.
+    pub(crate) fn each(&self) -> [(Role, u32); 3] {
+        [Role::Boot, Role::Provision, Role::Os].map(|role| (role, self.of(role)))
+    }
+
+    /// Returns the number that all of them are.
+    fn one(&self) -> Option<u32> {
+        (*self == Self::from(self.os)).then_some(self.os)
+    }
+
+    /// Describes them: a number, or one for each role.
+    pub fn to_json(&self) -> Value {
+        match self.one() {
+            Some(one) => json!(one),
+            None => {
+                self.each().into_iter().map(|(role, index)| (role.name().to_owned(), json!(index))).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for RollbackIndices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.one() {
+            Some(one) => one.fmt(f),
+            None => {
+                let Self { boot, provision, os } = self;
+                write!(f, "boot {boot}, provision {provision}, os {os}")
+            }
+        }
+    }
+}
+
+/// One for each role, as it is written.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Each {
+    boot: u32,
+    provision: u32,
+    os: u32,
+}
+
+impl Serialize for RollbackIndices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { boot, provision, os } = *self;
+        match self.one() {
+            Some(one) => one.serialize(serializer),
+            None => Each { boot, provision, os }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RollbackIndices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Form)
+    }
+}
+
+struct Form;
+
+impl<'de> Visitor<'de> for Form {
+    type Value = RollbackIndices;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number from 0 on, or { boot = …, provision = …, os = … }")
+    }
+
+    fn visit_u64<E: de::Error>(self, found: u64) -> Result<Self::Value, E> {
+        let index = u32::try_from(found);
+        index.map(RollbackIndices::from).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(found), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, found: i64) -> Result<Self::Value, E> {
+        let index = u32::try_from(found);
+        index.map(RollbackIndices::from).map_err(|_| E::invalid_value(de::Unexpected::Signed(found), &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let Each { boot, provision, os } = Each::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Ok(RollbackIndices { boot, provision, os })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, Serialize, PartialEq)]
+    struct File {
+        index: RollbackIndices,
+    }
+
+    #[test]
+    fn one_number_stands_for_all_roles_and_each_may_have_its_own() {
+        let each = RollbackIndices { boot: 1, provision: 2, os: 3 };
+        for (text, indices, json, said) in [
+            ("index = 4\n", RollbackIndices::from(4), json!(4), "4"),
+            (
+                "[index]\nboot = 1\nprovision = 2\nos = 3\n",
+                each,
+                json!({ "boot": 1, "provision": 2, "os": 3 }),
+                "boot 1, provision 2, os 3",
+            ),
+        ] {
+            let file: File = toml::from_str(text).unwrap();
+            assert_eq!(file.index, indices);
+            assert_eq!(toml::to_string(&file).unwrap(), text);
+            assert_eq!((indices.to_json(), indices.to_string()), (json, said.into()));
+        }
+        assert_eq!(Role::ALL.map(|role| each.of(role)), [1, 2, 3, 0, 0, 0]);
+        for (text, words) in [
+            ("index = -1", "-1"),
+            ("index = 4294967296", "4294967296"),
+            ("index = \"1\"", "a number from 0 on"),
+            ("index = { boot = 1, os = 2 }", "missing field `provision`"),
+            ("index = { boot = 1, provision = 1, os = 2, debug = 3 }", "unknown field `debug`"),
+            ("index = { boot = 1, provision = 1, os = -2 }", "-2"),
+        ] {
+            let error = toml::from_str::<File>(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
