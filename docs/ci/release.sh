@@ -20,7 +20,7 @@ set -eu
 : "${PUBLISH:=}"                        # the folder that releases are published in
 : "${PREVIOUS:=}"                       # the folder of the release before; else the newest in $PUBLISH
 : "${FLASH:=}"                          # more options for `cargo xtask flash`
-: "${COMMIT:=}"                         # the commit that the stages are of; else that of the workspace
+: "${COMMIT:=}"                         # the commit that the stages are of; else that in $CONFIG, or of the workspace
 
 fail() {
     printf 'error: %s\n  cure  %s\n' "$1" "$2" >&2
@@ -54,7 +54,7 @@ take_stages() {
         tar --occurrence=1 -xOf "$BUILT" -- "$file" > "$STAGES/$file" && [ -s "$STAGES/$file" ] ||
             fail "$BUILT holds no $file" "Run release.sh build again."
     done
-    sha256sum "$STAGES/stage1-provision.elf" "$STAGES/stage2-production.elf"
+    sha256sum "$STAGES/stage1-provision.elf" "$STAGES/stage2-production.elf" "$STAGES/crates.json"
 }
 
 # Packs the folder $1/$2 into $3. The same files give the same archive, whatever their modes and times are.
@@ -87,10 +87,12 @@ sign() {
     if [ -z "$PREVIOUS" ] && [ -n "$PUBLISH" ]; then
         find_previous
     fi
-    if [ -z "$COMMIT" ]; then
-        COMMIT=$(git rev-parse HEAD) || fail "nobody says which commit the stages are of" "Name it in COMMIT."
+    # What kiln.toml says goes before what the workspace is at.
+    if [ -z "$COMMIT" ] && ! grep -q '^commit *=' "$CONFIG"; then
+        COMMIT=$(git rev-parse HEAD) && git diff-index --quiet HEAD -- ||
+            fail "no commit says what the stages are made of" "Commit what \`git status\` lists, or name the commit in COMMIT."
     fi
-    "$KILN" release --config "$CONFIG" --out "$OUT" --commit "$COMMIT" ${PREVIOUS:+--previous "$PREVIOUS"}
+    "$KILN" release --config "$CONFIG" --out "$OUT" ${COMMIT:+--commit "$COMMIT"} ${PREVIOUS:+--previous "$PREVIOUS"}
     pack "$(dirname "$OUT")" "$(basename "$OUT")" "$OUT.tar"
 }
 

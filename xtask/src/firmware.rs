@@ -207,11 +207,18 @@ fn optimised_twice(package: &str) -> &'static [&'static str] {
 /// one, of another size.
 fn cargo() -> Command {
     let mut command = exec::cargo();
-    let alters = |name: &str| name == "CARGO_INCREMENTAL" || name.starts_with("CARGO_PROFILE_FIRMWARE");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| alters(&name.to_string_lossy())) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| alters_code(&name.to_string_lossy())) {
         command.env_remove(name);
     }
+    command.env("CARGO_INCREMENTAL", "0");
     command
+}
+
+/// Tells whether a variable of the environment would have a say in the code of a stage.
+fn alters_code(name: &str) -> bool {
+    name.starts_with("CARGO_PROFILE_")
+        || name == "CARGO_BUILD_INCREMENTAL"
+        || name.starts_with("CARGO_TARGET_") && name.ends_with("_RUSTFLAGS")
 }
 
 /// Builds one package with more flags for linking, and makes its flat binary, both under the name `output`.

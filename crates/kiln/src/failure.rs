@@ -105,6 +105,9 @@ fn cure(error: &release::Error) -> Option<&'static str> {
         E::OutputThere { .. } => {
             "Nothing is ever written over: choose another place, or remove what is there."
         }
+        E::ReleaseForm { .. } => {
+            "Take the release of Kiln that made it; for --previous, or to publish it, make the release anew."
+        }
         E::SourceUnsaid { .. } => {
             "Name crates.json, which `cargo xtask build` writes, as `crates`; and the commit as `commit`, or with --commit."
         }

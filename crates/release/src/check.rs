@@ -1,8 +1,8 @@
 //! What a device would make of a slot: the device's own code, run on the host.
 
-use crate::Error;
 use crate::inspect::{self, ImageInfo};
 use crate::slot::Placed;
+use crate::{Error, Floors};
 use boot_crypto::{Digest, Key};
 use hal::Storage as _;
 use lifecycle::ROLES;
@@ -38,14 +38,14 @@ pub struct Trusted {
     pub root: Digest,
     /// Thumbprints of roots that were revoked since.
     pub revoked: Vec<Digest>,
-    /// The lowest floor of every role, 0 to 64; what is judged may bring higher ones.
-    pub floor: u8,
+    /// The floor of every role; what is judged may bring higher ones.
+    pub floors: Floors,
 }
 
 impl Trusted {
     /// Trusts a root, none of which was revoked, from rollback index 0 on.
     pub fn root(root: Digest) -> Self {
-        Self { root, revoked: Vec::new(), floor: 0 }
+        Self { root, revoked: Vec::new(), floors: Floors::default() }
     }
 
     /// Returns the roots as fuses hold them.
@@ -56,7 +56,7 @@ impl Trusted {
 
     /// Judges as a device of production does, with the floors that what is judged brings, or higher ones.
     pub(crate) fn judge<'a>(&self, board: &'a str, brought: [u8; ROLES as usize]) -> Judge<'a> {
-        let floors = brought.map(|floor| floor.max(self.floor));
+        let floors = self.floors.raised_to(brought);
         Judge { board, roots: self.roots(), floors, refuse_test_keys: true }
     }
 }

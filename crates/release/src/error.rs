@@ -273,7 +273,7 @@ pub enum Error {
     },
     /// A release in production would not say what its stages are made of.
     #[error(
-        "the release would not say what its stages are made of, as the production profile wants: `{key}` of [stages] is missing"
+        "the release would not say what its stages are made of, as the production profile wants: `{key}` of [stages] is missing, or empty"
     )]
     SourceUnsaid {
         /// The key of the configuration.
@@ -378,6 +378,14 @@ pub enum Error {
     ReleaseManifest {
         /// Where that was noticed.
         offset: u32,
+    },
+    /// A release manifest is of another form.
+    #[error("the release manifest is of form {found}, and this release of Kiln reads form {known}")]
+    ReleaseForm {
+        /// Which it is of.
+        found: u8,
+        /// Which is read.
+        known: u8,
     },
     /// A file of a release is not there.
     #[error("{name} is not there, and the signed release manifest lists it")]
@@ -547,7 +555,9 @@ impl Error {
             Self::VersionNotRising { .. } => Some(FailCode::VersionNotRising),
             Self::RollbackIndexFalling { .. } => Some(FailCode::RollbackIndexFalling),
             Self::ReleaseSignature(error) => Some(release_code(error)),
-            Self::ReleaseManifest { .. } => Some(FailCode::ReleaseManifestMalformed),
+            Self::ReleaseManifest { .. } | Self::ReleaseForm { .. } => {
+                Some(FailCode::ReleaseManifestMalformed)
+            }
             Self::FileMissing { .. } => Some(FailCode::ReleaseFileMissing),
             Self::FileAltered { .. } => Some(FailCode::ReleaseFileAltered),
             Self::FileUnlisted { .. } => Some(FailCode::ReleaseFileUnlisted),

@@ -88,7 +88,7 @@ pub(crate) use package_files::read_key_text;
 pub use package_files::read_secret;
 pub use pem::{certificate_pem, read_certificate, read_key};
 pub use preprovision::{Preprovisioned, Start, preprovision};
-pub use rollback::RollbackIndices;
+pub use rollback::{Floors, RollbackIndices};
 pub use sealed_image::Compression;
 pub use sealed_key::{AuthorityKey, SealedContentKey, SealedKeyFault};
 pub use update::{UpdateFacts, UpdateKey, UpdateKeyFault, UpdateParts, UpdateRelease};

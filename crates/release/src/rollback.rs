@@ -1,5 +1,6 @@
-//! The rollback index of a release: one for each role that signs, since fuses have a floor for each.
+//! The rollback index of a release, and the floors of a die: one for each role that signs.
 
+use lifecycle::ROLES;
 use sealed_image::Role;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -68,6 +69,34 @@ impl fmt::Display for RollbackIndices {
     }
 }
 
+/// The rollback floor of each role in the fuses of a die, 0 to 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floors([u8; ROLES as usize]);
+
+impl From<u8> for Floors {
+    fn from(all: u8) -> Self {
+        Self([all; ROLES as usize])
+    }
+}
+
+impl Floors {
+    /// Sets the floor of a role.
+    pub fn set(&mut self, role: Role, floor: u8) {
+        self.0[usize::from(role.number()) - 1] = floor;
+    }
+
+    /// Returns the floor of a role.
+    pub fn of(&self, role: Role) -> u8 {
+        self.0[usize::from(role.number()) - 1]
+    }
+
+    /// Returns the floors once something has brought these: of each role the higher one.
+    pub(crate) fn raised_to(&self, mut brought: [u8; ROLES as usize]) -> [u8; ROLES as usize] {
+        brought.iter_mut().zip(self.0).for_each(|(brought, floor)| *brought = floor.max(*brought));
+        brought
+    }
+}
+
 /// One for each role, as it is written.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +154,15 @@ mod tests {
     #[derive(Debug, Deserialize, Serialize, PartialEq)]
     struct File {
         index: RollbackIndices,
+    }
+
+    #[test]
+    fn each_role_has_the_higher_floor() {
+        let mut floors = Floors::from(1);
+        floors.set(Role::Os, 5);
+        assert_eq!((floors.of(Role::Os), floors.of(Role::Boot)), (5, 1));
+        let raised = floors.raised_to([2; ROLES as usize]);
+        assert_eq!(Role::ALL.map(|role| raised[usize::from(role.number()) - 1]), [2, 2, 5, 2, 2, 2]);
     }
 
     #[test]

@@ -183,7 +183,7 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     fn of(facts: &'a UpdateFacts, trusted: &Trusted) -> Self {
-        let floor = |role| facts.indices.of(role).unwrap_or_default().max(u32::from(trusted.floor));
+        let floor = |role| facts.indices.of(role).unwrap_or_default().max(u32::from(trusted.floors.of(role)));
         let floors = Role::ALL.map(floor);
         let mut levels = [0; ROLES as usize];
         levels

@@ -53,7 +53,7 @@ impl Verify {
         let revoked = self.revoked.iter().map(|path| read_root_key(path)).collect::<Result<_, _>>()?;
         Ok(Means {
             revoked,
-            floor: self.floor,
+            floors: self.floors(),
             development: self.development,
             expected: self.expected,
             key: self.key.as_deref().map(read_secret).transpose()?,

@@ -24,7 +24,7 @@ impl Verify {
         self.refuse_unused()?;
         let root = read_root(path)?;
         let revoked = self.revoked.iter().map(|path| read_root(path)).collect::<Result<_, _>>()?;
-        let trusted = Trusted { root, revoked, floor: self.floor };
+        let trusted = Trusted { root, revoked, floors: self.floors() };
         let content_key = self.key.as_deref().map(ContentKey::read).transpose()?;
         // Before anybody is asked for a passphrase.
         let brings_update = self.path.join(UPDATE_FOLDER).symlink_metadata().is_ok();

@@ -5,7 +5,8 @@ mod folder;
 
 use crate::Failure;
 use clap::Args;
-use release::{Artefact, Check, FolderKind};
+use release::{Artefact, Check, Floors, FolderKind};
+use sealed_image::Role;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -30,9 +31,9 @@ pub(crate) struct Verify {
     /// The board of the device
     #[arg(long, value_name = "NAME", default_value = memory_map::qemu_virt::BOARD)]
     board: String,
-    /// The rollback floor in the device's fuses, of the role that signs; a flash brings its own
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
-    floor: u8,
+    /// The rollback floor in the device's fuses: of every role, or of one (boot=3); may be given several times; a flash brings its own
+    #[arg(long = "floor", value_name = "[ROLE=]N", value_parser = floor)]
+    floor: Vec<(Option<Role>, u8)>,
     /// The device is a development die, which takes published test keys
     #[arg(long)]
     development: bool,
@@ -92,6 +93,18 @@ impl Verify {
         }
     }
 
+    /// Returns the floors that the fuses are said to hold.
+    fn floors(&self) -> Floors {
+        let mut floors = Floors::default();
+        for (role, floor) in &self.floor {
+            match role {
+                Some(role) => floors.set(*role, *floor),
+                None => floors = Floors::from(*floor),
+            }
+        }
+        floors
+    }
+
     /// Tells a person what holds.
     fn say(&self, checks: &[Check]) {
         if !self.json {
@@ -111,6 +124,19 @@ fn root_missing() -> Failure {
         "nothing can say by itself whose it is",
         "Give the owner root's public key with --root FILE, as you have it from the owner.",
     )
+}
+
+/// Reads the floor of every role, or of one.
+fn floor(text: &str) -> Result<(Option<Role>, u8), String> {
+    let (role, floor) = match text.split_once('=') {
+        Some((name, floor)) => {
+            let role = Role::ALL.into_iter().find(|role| role.name() == name);
+            (Some(role.ok_or_else(|| format!("there is no role `{name}`"))?), floor)
+        }
+        None => (None, text),
+    };
+    let floor = floor.parse().ok().filter(|floor| *floor <= lifecycle::MAX_LEVEL);
+    Ok((role, floor.ok_or_else(|| format!("a floor is 0 to {}", lifecycle::MAX_LEVEL))?))
 }
 
 fn artefact_named(name: &str) -> Result<Artefact, String> {

@@ -77,7 +77,7 @@ fn step(desk: &Desk, name: &str) -> Output {
     let mut command = Command::new(SCRIPT);
     command.arg(name).current_dir(desk.path("")).env("KILN", env!("CARGO_BIN_EXE_kiln"));
     command.env("ROOT", "keys/owner-root.pub.pem").env("PUBLISH", "published").env_remove("KILN_PIN");
-    command.env("COMMIT", "fedcba9876543210");
+    command.env("COMMIT", "fedcba9876543210").env("GIT_CEILING_DIRECTORIES", desk.path(".."));
     command.envs(desk.environment()).stdin(std::process::Stdio::null());
     command.output().unwrap()
 }
@@ -101,6 +101,46 @@ fn published(desk: &Desk) -> Vec<String> {
     let mut names: Vec<_> = names.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn the_script_says_which_commit_the_stages_are_of() {
+    let mut desk = desk();
+    let git = |desk: &Desk, words: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a test", "-c", "user.email=test@example.org"]).args(words);
+        let output = git.current_dir(desk.path("")).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let commit_of = |desk: &Desk| {
+        let shown: Value = serde_json::from_str(&desk.good("inspect release --json")).unwrap();
+        let materials = shown["provenance"]["made of"].as_array().unwrap().clone();
+        let digest = materials.last().unwrap()["digest"]["gitCommit"].as_str().unwrap().to_owned();
+        fs::remove_dir_all(desk.path("release")).unwrap();
+        fs::remove_file(desk.path("release.tar")).unwrap();
+        digest
+    };
+    desk.set("COMMIT", "");
+    let said = bad(&desk, "sign");
+    assert!(
+        said.contains("no commit says what the stages are made of") && said.contains("\n  cure  "),
+        "{said}"
+    );
+    git(&desk, &["init", "--quiet"]);
+    git(&desk, &["add", "kiln.toml"]);
+    git(&desk, &["commit", "--quiet", "--message=a release"]);
+    let commit = git(&desk, &["rev-parse", "HEAD"]);
+    good(&desk, "sign");
+    assert_eq!(commit_of(&desk), commit);
+    // Nothing of it may have changed since; and what kiln.toml says goes before it.
+    let config = fs::read_to_string(desk.path("kiln.toml")).unwrap();
+    desk.put("kiln.toml", format!("# changed\n{config}").as_bytes());
+    assert!(bad(&desk, "sign").contains("no commit says what the stages are made of"));
+    let named = config.replacen("[stages]\n", "[stages]\ncommit = \"abcdef0123\"\n", 1);
+    desk.put("kiln.toml", named.as_bytes());
+    good(&desk, "sign");
+    assert_eq!(commit_of(&desk), "abcdef0123");
 }
 
 #[test]

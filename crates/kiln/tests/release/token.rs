@@ -134,11 +134,13 @@ fn a_configuration_names_keys_on_a_token_in_place_of_the_folder() {
     let roles = ["boot", "provision", "os"];
     let table =
         |keys: &str| product::CONFIG.replacen("[stages]", &format!("[owner.roles]\n{keys}[stages]"), 1);
-    // The folder has what the root delegates, and no word of where the keys are.
+    // The folder has what the root delegates, and names keys that are not there.
     for role in roles {
-        fs::remove_file(desk.path(&format!("keys/owner-{role}.key.uri"))).unwrap();
+        let path = desk.path(&format!("keys/owner-{role}.key.uri"));
+        let named = fs::read_to_string(&path).unwrap().replace(&format!("object={role}"), "object=nobody");
+        fs::write(path, named).unwrap();
     }
-    assert_refused(&desk, RELEASE, "owner-boot.key");
+    assert_refused(&desk, RELEASE, "there is no such key on the token");
     desk.put("kiln.toml", table(&roles.map(named).concat()).as_bytes());
     desk.good(RELEASE);
     desk.good(VERIFY);

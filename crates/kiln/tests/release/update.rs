@@ -1,5 +1,6 @@
 //! A release with an update image: what is in it, whom it names, and what stops it.
 
+use crate::artefacts::ROOT;
 use crate::common::{Desk, PASSPHRASE};
 use crate::product::CONFIG;
 use crate::{RELEASE, VERIFY, assert_nothing_left, files, token};
@@ -99,7 +100,6 @@ fn a_release_brings_an_update_that_is_verified_by_name_with_and_without_its_key(
 
 #[test]
 fn an_update_is_shown_and_verified_by_itself_with_what_is_said_of_it() {
-    const ROOT: &str = "--root keys/owner-root.pub.pem";
     let desk = desk();
     desk.good(RELEASE);
     let names = |verdict: &Value| verdict["checks"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -218,6 +218,33 @@ fn each_role_has_a_rollback_index_of_its_own() {
     assert_eq!(policy.production_floors[..3], [1, 2, 3]);
     assert_eq!(policy.secured_floors.iter().filter(|floor| **floor == 2).count(), 1);
 
+    // The floors of a device are of roles too.
+    for (floors, refused) in [
+        ("--floor 1", false),
+        ("--floor 2", true),
+        ("--floor boot=1 --floor provision=2 --floor os=3", false),
+        ("--floor 9 --floor 0 --floor os=3", false),
+        ("--floor boot=2", true),
+        ("--floor provision=3", true),
+        ("--floor os=4", true),
+    ] {
+        for what in ["r1", "r1/package", "r1/update"] {
+            // An update brings nothing of the role provision.
+            let line = format!("verify {what} {ROOT} {floors}");
+            if refused && !(what == "r1/update" && floors.contains("provision")) {
+                let said = desk.bad(&line);
+                assert!(said.contains("rolled-back"), "{line}: {said}");
+            } else {
+                desk.good(&line);
+            }
+        }
+        let line = format!("verify r1/release.cose {ROOT} {floors}");
+        if refused { drop(desk.bad(&line)) } else { drop(desk.good(&line)) }
+    }
+    for wrong in ["65", "os", "os=65", "=1", "owner=1", "-1"] {
+        assert_eq!(desk.run(&format!("verify r1 {ROOT} --floor {wrong}")).status.code(), Some(2), "{wrong}");
+    }
+
     // None of them may fall, whatever the others do.
     for (indices, role) in [
         ("{ boot = 0, provision = 9, os = 9 }", "boot"),
@@ -236,7 +263,6 @@ fn each_role_has_a_rollback_index_of_its_own() {
 
 #[test]
 fn an_update_beside_something_else_is_neither() {
-    const ROOT: &str = "--root keys/owner-root.pub.pem";
     let desk = desk();
     desk.good(RELEASE);
     for (folder, also) in [("r1/package", "a package"), ("device", "a device")] {
@@ -270,7 +296,6 @@ fn an_update_beside_something_else_is_neither() {
 
 #[test]
 fn no_passphrase_is_asked_for_where_an_update_key_says_nothing() {
-    const ROOT: &str = "--root keys/owner-root.pub.pem";
     let mut desk = desk();
     desk.good(RELEASE);
     desk.unset("KILN_PASSPHRASE");
@@ -435,7 +460,8 @@ fn production_takes_an_update_key_that_a_token_wraps_and_none_in_a_file() {
         desk.put("kiln.toml", config.replacen(line, "", 1).as_bytes());
         let said = desk.bad("release --out r1");
         assert!(
-            said.contains(&format!("`{key}` of [stages] is missing")) && said.contains("\n  cure  "),
+            said.contains(&format!("`{key}` of [stages] is missing, or empty"))
+                && said.contains("\n  cure  "),
             "{said}"
         );
         assert_nothing_left(&desk);

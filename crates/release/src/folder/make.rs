@@ -187,6 +187,9 @@ impl Inputs {
             },
         };
         let crates = stages.crates.as_deref().map(sbom::read_crates).transpose()?.unwrap_or_default();
+        if crates.is_empty() && config.profile == ReleaseProfile::Production {
+            return Err(Error::SourceUnsaid { key: "crates" });
+        }
         let notes = config.notes.as_deref().map(files::read_text).transpose()?;
         Ok(Self { parts, bill, crates, notes: notes.map(|notes| notes.to_string()) })
     }

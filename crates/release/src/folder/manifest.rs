@@ -138,6 +138,10 @@ pub(crate) fn verify(untrusted: &[u8], board: &str, root: Digest) -> Result<Sign
 pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result<SignedBy, Error> {
     // The version that the delegation has to cover is read from bytes that are believed only after that.
     let said = InspectedMessage::of(untrusted).ok();
+    // So is its form: nothing follows from it but which release of Kiln to take.
+    if let Some(found) = said.as_ref().and_then(|said| form(said.payload)).filter(|found| *found != FORM) {
+        return Err(Error::ReleaseForm { found, known: FORM });
+    }
     let version =
         said.and_then(|said| cbor::parse_exact(said.payload).ok()).map(|one: ReleaseManifest| one.version);
     let policy = MessagePolicy {
@@ -162,6 +166,14 @@ pub(crate) fn verify_by(untrusted: &[u8], board: &str, roots: &[Root]) -> Result
     };
     let root = point(&said.root).ok_or(Error::ReleaseMixed { what: "the owner root is not P-256" })?;
     Ok(SignedBy { manifest, root, keys: said.grants.iter().filter_map(|grant| point(&grant.key)).collect() })
+}
+
+/// Returns the form that the payload of a release manifest says it is of.
+fn form(untrusted: &[u8]) -> Option<u8> {
+    let mut r = Reader::new(untrusted);
+    r.map(6)?;
+    r.key(1)?;
+    r.uint()
 }
 
 /// Describes the payload of a release manifest; `None` if it is none.
@@ -196,6 +208,18 @@ mod tests {
     use fail_code::FailCode;
     use memory_map::qemu_virt::BOARD;
     use sealed_image::host::Signer as _;
+
+    #[test]
+    fn another_form_is_named_whatever_the_delegation_is_limited_to() {
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
+        let mut payload = manifest(&["a"]).encode();
+        assert_eq!(payload[..3], [0xA6, 1, FORM]);
+        payload[2] = 1;
+        let signed = owner.sign_message(ROLE, CONTENT_TYPE, &payload).unwrap();
+        let refused = verify(&signed, BOARD, owner.root_digest()).err().unwrap();
+        assert!(matches!(refused, Error::ReleaseForm { found: 1, known: FORM }), "{refused}");
+        assert_eq!(refused.code(), Some(FailCode::ReleaseManifestMalformed));
+    }
 
     fn manifest(names: &[&str]) -> ReleaseManifest {
         ReleaseManifest {

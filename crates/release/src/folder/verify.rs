@@ -377,3 +377,63 @@ fn check_provenance(
     }
     Ok(subjects.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OwnerKeys, ReleaseFile};
+    use sealed_image::Version;
+
+    #[test]
+    fn a_signed_provenance_has_to_name_the_files_and_parts_of_the_release() {
+        let owner = OwnerKeys::found(BOARD).owner().unwrap();
+        let file = |name: &str| ReleaseFile::new(name, name.as_bytes());
+        let mut release = ReleaseManifest {
+            product: "demo".into(),
+            board: BOARD.into(),
+            version: Version::new(1, 2, 3),
+            rollback_index: 4.into(),
+            files: IMAGES.iter().map(|(name, _)| file(name)).collect(),
+        };
+        release.files.sort_by(|a, b| a.name.cmp(&b.name));
+        let signed = manifest::verify(&release.sign(&owner).unwrap(), BOARD, owner.root_digest()).unwrap();
+        let part = |kind, sha256| sbom::Part {
+            name: "a part".into(),
+            kind,
+            version: None,
+            license: None,
+            sha256,
+            manifest: [0; 32],
+        };
+        let found = [("stage2".to_owned(), [1; 32]), ("kernel".to_owned(), [2; 32])];
+        let judge = |subjects: &[&ReleaseFile], parts: &[sbom::Part]| {
+            let source = provenance::Source { uri: None, commit: Some("0123456") };
+            let statement = provenance::statement(&release, subjects, parts, &source);
+            let envelope = dsse::sign(&owner, manifest::ROLE, dsse::IN_TOTO, &statement).unwrap();
+            let mut files: BTreeMap<_, _> = release
+                .files
+                .iter()
+                .map(|file| (file.name.clone(), file.name.clone().into_bytes()))
+                .collect();
+            files.insert(PROVENANCE.into(), envelope.into_bytes());
+            check_provenance(&files, &signed, &found).map_err(|error| error.to_string())
+        };
+        let subjects: Vec<_> = release.files.iter().collect();
+        let sound = || [part("stage2", [1; 32]), part("kernel", [2; 32])];
+        assert_eq!(judge(&subjects, &sound()), Ok(subjects.len()));
+        let other = file("package/other");
+        for subjects in [&subjects[1..], &[&subjects[..], &[&other]].concat()] {
+            assert!(judge(subjects, &sound()).unwrap_err().contains("about other files"));
+        }
+        let [stage2, kernel] = sound();
+        for parts in [
+            vec![],
+            vec![part("stage2", [1; 32])],
+            vec![part("stage2", [1; 32]), part("kernel", [3; 32])],
+            vec![part("stage1", [1; 32]), part("kernel", [2; 32])],
+            vec![kernel, stage2],
+        ] {
+            assert!(judge(&subjects, &parts).unwrap_err().contains("other parts than the SBOM"));
+        }
+    }
+}

@@ -120,8 +120,8 @@ pub(super) fn verify_release_manifest(
 ) -> Result<Verdict, Error> {
     let release = verify_release(untrusted, BOARD, &means.roots())?.manifest;
     hold.add("signatures", format!("of the role provision, which {} delegates to", means.by_root()));
-    // The fuses' floor that is given is that of every role.
-    if release.rollback_index.each().iter().any(|(_, index)| *index < u32::from(means.floor)) {
+    let below = |(role, index)| index < u32::from(means.floors.of(role));
+    if release.rollback_index.each().into_iter().any(below) {
         return Err(Error::Refused {
             what: format!("a release of rollback index {} is not taken", release.rollback_index),
             code: FailCode::RolledBack,

@@ -37,7 +37,7 @@ pub use update::verify_update;
 
 use crate::artefact::Artefact;
 use crate::check::Judge;
-use crate::{Check, Error, ReleaseProfile, Trusted, UpdateKey, files, hex};
+use crate::{Check, Error, Floors, ReleaseProfile, Trusted, UpdateKey, files, hex};
 use boot_crypto::{Digest, Key};
 use factory_proto::Message;
 use lifecycle::ROLES;
@@ -56,8 +56,8 @@ pub struct Means {
     pub root: [u8; 64],
     /// Roots that the fuses hold and that were revoked since, at most three.
     pub revoked: Vec<[u8; 64]>,
-    /// The rollback floor of the role that signs, 0 to 64.
-    pub floor: u8,
+    /// The rollback floor of each role.
+    pub floors: Floors,
     /// The device is a development die, which takes published test keys.
     pub development: bool,
     /// What the file should be; without it, what it says itself.
@@ -81,7 +81,7 @@ impl Means {
         Self {
             root,
             revoked: Vec::new(),
-            floor: 0,
+            floors: Floors::default(),
             development: false,
             expected: None,
             key: None,
@@ -104,7 +104,7 @@ impl Means {
     /// Returns what the fuses of the device say of whom to trust.
     pub fn trusted(&self) -> Trusted {
         let revoked = self.revoked.iter().map(|key| PublicKey::P256(*key).thumbprint()).collect();
-        Trusted { root: self.root_digest(), revoked, floor: self.floor }
+        Trusted { root: self.root_digest(), revoked, floors: self.floors }
     }
 
     fn update_key(&self) -> Result<Option<UpdateKey>, Error> {
@@ -116,7 +116,7 @@ impl Means {
         Judge {
             board: BOARD,
             roots: self.roots(),
-            floors: [self.floor; ROLES as usize],
+            floors: self.floors.raised_to([0; ROLES as usize]),
             refuse_test_keys: !self.development,
         }
     }

@@ -5,8 +5,8 @@
 //! that no answer looks stricter than it was.
 
 use super::Means;
-use crate::Error;
 use crate::artefact::Artefact;
+use crate::{Error, Floors};
 use factory_proto::Message;
 use sealed_image::Kind;
 
@@ -29,7 +29,7 @@ impl Means {
         let indexed = image || matches!(artefact, Manifest | ReleaseManifest);
         let used = [
             ("--revoked", self.revoked.is_empty() || !die),
-            ("--floor", self.floor == 0 || indexed),
+            ("--floor", self.floors == Floors::default() || indexed),
             ("--development", !self.development || read_by_development_dies(artefact)),
             ("--key", self.key.is_none() || image && !update),
             ("--update-key", self.update_key.is_none() || update),

@@ -157,7 +157,7 @@ fn system_of(maker: &Maker) -> OsSlot {
 fn of_system(class: &'static str, name: &str, maker: Maker, slot: Vec<u8>) -> Case {
     let development = maker.lifecycle == Lifecycle::Development;
     let means = Means {
-        floor: maker.die.floors[usize::from(Role::Os.number()) - 1],
+        floors: maker.die.floors[usize::from(Role::Os.number()) - 1].into(),
         development,
         expected: Some(Artefact::Images(Kind::Bundle)),
         key: Some(maker.os_key()),

@@ -39,7 +39,7 @@ fn a_verdict_that_differs_is_seen() {
     let case = cases.iter().find(|case| case.class == "good").expect("there is a good one");
     let mut ledger = Ledger::default();
     for (floor, differing) in [(0, 0), (64, 1)] {
-        let means = release::Means { floor, ..case.means(Kind::Stage1) };
+        let means = release::Means { floors: floor.into(), ..case.means(Kind::Stage1) };
         ledger.enter(By::Libraries, case.class, &case.name, &Ok(String::new()), &verify(&case.image, &means));
         assert_eq!(ledger.differing.len(), differing, "{:?}", ledger.differing);
     }

@@ -139,7 +139,7 @@ impl Bench {
         enter("another key", "sealed for the boot slots", &device, &secured, &self.means(Kind::Kernel));
 
         let floored = Device { floor: 1, ..device };
-        let means = Means { floor: 1, ..self.means(Kind::Kernel) };
+        let means = Means { floors: 1.into(), ..self.means(Kind::Kernel) };
         enter("below the floor", "a kernel", &floored, &self.image, &means);
         let other = private_owner().sign(&self.maker.os_facts(Kind::Kernel), vec![7; 5000]).unwrap();
         let image = self.maker.seal_os_image(&other);
@@ -200,7 +200,7 @@ impl Bench {
             enter("flipped byte", &format!("byte {at}"), &device, &image, &self.image, means());
         }
         let floored = Device { floor: 1, ..device };
-        let at_one = Means { floor: 1, ..means() };
+        let at_one = Means { floors: 1.into(), ..means() };
         enter("below the floor", "floor 1", &floored, &self.image, &self.image, at_one);
         let other = [Root { digest: [9; 32], revoked: false }];
         let key = fresh_key().public();

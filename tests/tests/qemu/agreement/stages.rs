@@ -33,7 +33,7 @@ impl Case {
     pub(crate) fn means(&self, kind: Kind) -> Means {
         let role = kind.role().unwrap_or(Role::Boot);
         Means {
-            floor: self.maker.die.floors[usize::from(role.number()) - 1],
+            floors: self.maker.die.floors[usize::from(role.number()) - 1].into(),
             development: self.maker.lifecycle == Lifecycle::Development,
             expected: Some(Artefact::Images(kind)),
             key: Some(key(&self.maker, kind)),
