@@ -51,6 +51,14 @@ pub fn elf(program: &str) -> Vec<u8> {
     read(&format!("{program}.elf"))
 }
 
+/// Returns the list of the crates that the stages are made of, in JSON.
+///
+/// # Panics
+/// If it was not built, with what to do.
+pub fn crates() -> Vec<u8> {
+    read("crates.json")
+}
+
 fn read(name: &str) -> Vec<u8> {
     let folder = std::env::var_os(FOLDER).map(PathBuf::from).unwrap_or_else(|| {
         panic!("{FOLDER} is not set: run `cargo xtask test`, which builds the firmware and sets it")

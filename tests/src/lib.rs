@@ -26,7 +26,7 @@ pub mod verdict;
 
 pub use device::{Device, TOKEN, expectation};
 pub use factory::{Die, Factory};
-pub use firmware::{Firmware, elf};
+pub use firmware::{Firmware, crates, elf};
 pub use maker::{
     Maker, OsSlot, VERSION, bundle_payload, cmdline, delegate, fresh_key, laid_out, private_owner,
 };

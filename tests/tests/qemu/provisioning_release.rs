@@ -12,7 +12,7 @@ use station::{Authority, Credentials};
 use store::Slot;
 use tempfile::TempDir;
 use tests::verdict::{assert_boots, assert_closed};
-use tests::{Die, Firmware, TOKEN, cmdline, elf};
+use tests::{Die, Firmware, TOKEN, cmdline, crates, elf};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "a pin of a test";
@@ -39,6 +39,7 @@ impl Desk {
         for stage in ["stage1-provision", "stage2-production"] {
             desk.put(&format!("{stage}.elf"), &elf(stage));
         }
+        desk.put("crates.json", &crates());
         desk.put("Image", &firmware.payload.bytes);
         desk.put("board.dtb", &firmware.device_tree);
         let kiln_toml = format!(
@@ -54,6 +55,8 @@ keys = "owner"
 [stages]
 stage1 = "stage1-provision.elf"
 stage2 = "stage2-production.elf"
+crates = "crates.json"
+commit = "0123456789abcdef"
 [bundle]
 cmdline = "{}"
 [[payload]]
