@@ -100,9 +100,7 @@ impl Way {
     fn build(&self, root: &Path, source: &str, clock: Option<&Path>) -> Result<()> {
         fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
         let archive = root.with_extension("tar");
-        let mut git = Command::new("git");
-        git.current_dir(workspace::root()).args(["archive", "--output"]).arg(&archive).arg(source);
-        exec::capture(&mut git)?;
+        exec::capture(git().args(["archive", "--output"]).arg(&archive).arg(source))?;
         // The files get the modes that the umask leaves them, and the time at which they are unpacked.
         let unpack = ["tar", "--no-same-permissions", "--touch", "-xf"].map(OsStr::new);
         let words = unpack.into_iter().chain([archive.as_ref(), "-C".as_ref(), root.as_ref()]);
@@ -153,6 +151,13 @@ impl Way {
         shell.envs(clock.map(|clock| ("LD_PRELOAD", clock)));
         shell
     }
+}
+
+/// Makes a git command on the workspace, whoever owns its files: what lies there is compiled and run anyway.
+fn git() -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(workspace::root()).args(["-c", "safe.directory=*"]);
+    git
 }
 
 /// Tells whether a variable of the environment would have a say in a build, or in where it goes.
@@ -285,16 +290,12 @@ mod tests {
 
     /// Returns the tree of the workspace as it is, committed or not. In the repository it is a few objects that nothing refers to.
     fn tree() -> String {
-        let git = |words: &[&str], folder: Option<&Path>| {
-            let mut git = Command::new("git");
-            git.current_dir(workspace::root()).args(words);
-            if let Some(folder) = folder {
-                git.env("GIT_INDEX_FILE", folder.join("index"));
-            }
-            String::from_utf8(exec::capture(&mut git).unwrap()).unwrap().trim().to_owned()
-        };
         let folder = tempfile::tempdir().unwrap();
-        git(&["add", "--all"], Some(folder.path()));
-        git(&["write-tree"], Some(folder.path()))
+        let git = |words: &[&str]| {
+            let said = exec::capture(git().args(words).env("GIT_INDEX_FILE", folder.path().join("index")));
+            String::from_utf8(said.unwrap()).unwrap().trim().to_owned()
+        };
+        git(&["add", "--all"]);
+        git(&["write-tree"])
     }
 }
