@@ -1,7 +1,7 @@
 /* A clock that is put forward, for a program that is linked dynamically: LD_PRELOAD this.
  *
- * libfaketime does the same, but looks the C library's function up at its first call, which allocates; rustc's allocator asks for the time while
- * it starts, and each waits for the other. This asks the kernel. Clocks that only measure how long something takes stay as they are. */
+ * libfaketime does the same, but `faketime -f +400d rustc --version` never ended with its release 0.9.10. This asks the kernel, and looks
+ * nothing up. Clocks that only measure how long something takes stay as they are. */
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
