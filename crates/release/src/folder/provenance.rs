@@ -132,14 +132,7 @@ mod tests {
             files: Vec::new(),
         };
         let file = ReleaseFile::new("package/package.img", b"a package");
-        let part = |kind, sha256| Part {
-            name: "a part".into(),
-            kind,
-            version: None,
-            license: None,
-            sha256,
-            manifest: [0; 32],
-        };
+        let part = Part::of_test;
         let parts = [part("stage2", [1; 32]), part("kernel", [2; 32])];
         let source = Source { uri: Some("https://git.example/kiln"), commit: Some("0123456789abcdef") };
         let written = statement(&release, &[&file], &parts, &source);

@@ -216,6 +216,14 @@ pub(crate) fn read_parts(text: &str) -> Result<Vec<Named>, String> {
     Ok(parts)
 }
 
+#[cfg(test)]
+impl Part {
+    /// Makes a part of which nothing else is known.
+    pub(crate) fn of_test(kind: &'static str, sha256: Digest) -> Self {
+        Self { name: "a part".into(), kind, version: None, license: None, sha256, manifest: [0; 32] }
+    }
+}
+
 /// Tells whether a component is a part of the release, and not a crate of its stages.
 fn is_part(component: &&Component) -> bool {
     component.properties.iter().any(|property| property.name == KIND)

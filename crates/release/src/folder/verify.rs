@@ -397,14 +397,7 @@ mod tests {
         };
         release.files.sort_by(|a, b| a.name.cmp(&b.name));
         let signed = manifest::verify(&release.sign(&owner).unwrap(), BOARD, owner.root_digest()).unwrap();
-        let part = |kind, sha256| sbom::Part {
-            name: "a part".into(),
-            kind,
-            version: None,
-            license: None,
-            sha256,
-            manifest: [0; 32],
-        };
+        let part = sbom::Part::of_test;
         let found = [("stage2".to_owned(), [1; 32]), ("kernel".to_owned(), [2; 32])];
         let judge = |subjects: &[&ReleaseFile], parts: &[sbom::Part]| {
             let source = provenance::Source { uri: None, commit: Some("0123456") };
