@@ -5,19 +5,19 @@ use alloc::vec::Vec;
 
 use boot_crypto::{Digest, Key, Sha256, equal, kaslr_seed, rng_seed};
 use boot_info::record::{BootRecord, MAX_FRAME};
-use boot_info::{BootInfo, Evidence, SecretPage, Secrets, Stage, Step, Timeline};
+use boot_info::{BootInfo, Evidence, SecretPage, Stage, Step, Timeline};
 use fail_code::FailCode;
-use hal::{Clock, Coherency, Cores, DmaDevices};
+use hal::{Clock, Coherency, Cores, DmaDevices, WriteLock};
 use lifecycle::Lifecycle;
 use memory_map::Region;
-use memory_map::qemu_virt::{BOARD, BOOT_LOG, DTB_ROOM, OS_SLOT_A, OS_SLOT_B};
+use memory_map::qemu_virt::{BOARD, BOOT_LOG, OS_SLOT_A, OS_SLOT_B};
 use sealed_image::{Kind, Root};
 use store::{Slot, Slots};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::closing::Pending;
-use crate::device_tree::{FixUps, Hardware, fix_up, tells};
-use crate::load::{LoadError, Loaded, Os, Trust, load};
+use crate::device_tree::{Finished, FixUps, Hardware, finish};
+use crate::load::{LoadError, Loaded, Os, Trust, load, wipe};
 use crate::place;
 
 const OS_SLOTS: Slots = Slots::new(OS_SLOT_A, OS_SLOT_B);
@@ -69,9 +69,35 @@ pub struct Handoff<'a> {
     /// The page, which another look reads again.
     page: &'a [u8],
     facts: Facts,
-    os_storage_key: Key,
-    rng_secret: Key,
+    secrets: Kept<'a>,
     evidence: Vouched,
+}
+
+/// The secrets, in the page that they came in. It is wiped with this.
+///
+/// # Threats
+/// One wrong bit in the length of a copy from the stack or the heap to where the operating system reads takes along what lies behind
+/// it. The page lies below both, and a key is elsewhere only while the key of an image is unwrapped, or a seed made.
+struct Kept<'a>(&'a mut [u8]);
+
+impl Kept<'_> {
+    /// Returns the key under which the data keys of OS objects are wrapped.
+    #[inline(never)]
+    fn os_storage_key(&self) -> Result<Key, FailCode> {
+        SecretPage::os_storage_key(self.0).ok_or(FailCode::BootInfoInvalid)
+    }
+
+    /// Returns the secret that joins random values.
+    #[inline(never)]
+    fn rng_secret(&self) -> Result<Key, FailCode> {
+        SecretPage::rng_secret(self.0).ok_or(FailCode::BootInfoInvalid)
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// The evidence, in memory of its own, with its digest: where a fault makes a handoff without evidence look like one that has some,
@@ -123,23 +149,24 @@ fn begin(page: &[u8], record: &mut BootRecord) -> Result<Facts, FailCode> {
 }
 
 impl<'a> Handoff<'a> {
-    /// Takes the handoff, wipes the secrets' page, and begins the record with what stage0 did.
+    /// Takes the handoff, and begins the record with what stage0 did. The secrets' page is wiped with the handoff, or when it
+    /// is refused.
     ///
     /// # Errors
     /// [`FailCode::BootInfoInvalid`] if either page is not what stage0 writes on this board, and
     /// [`FailCode::LifecycleForbids`] in a lifecycle in which this stage does not run.
-    pub fn take(boot_info: &'a [u8], secrets: &mut [u8], record: &mut BootRecord) -> Result<Self, FailCode> {
+    pub fn take(
+        boot_info: &'a [u8],
+        secrets: &'a mut [u8],
+        record: &mut BootRecord,
+    ) -> Result<Self, FailCode> {
+        let secrets = Kept(secrets);
         // The record and the evidence go out on the link: they are made before a secret is anywhere that a fault could take
         // it from.
-        let (facts, evidence) = (begin(boot_info, record), Vouched::read(secrets));
-        let page = SecretPage::take(secrets);
+        let (facts, evidence) = (begin(boot_info, record), Vouched::read(secrets.0));
         let (facts, evidence) = (facts?, evidence?);
-        let Secrets::Production { os_storage_key, rng_secret } =
-            page.ok_or(FailCode::BootInfoInvalid)?.secrets
-        else {
-            return Err(FailCode::BootInfoInvalid);
-        };
-        Ok(Self { page: boot_info, facts, os_storage_key, rng_secret, evidence })
+        drop(secrets.os_storage_key()?);
+        Ok(Self { page: boot_info, facts, secrets, evidence })
     }
 
     /// Returns the timeline of this stage; its first step began where stage0's last one ended.
@@ -161,15 +188,18 @@ impl<'a> Handoff<'a> {
     }
 }
 
-/// Where to enter the operating system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to enter the operating system with.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Address of the kernel's first byte, which is its entry, as the first look found it.
+    /// Address of the kernel's first byte, which is its entry: of the memory in which the first look has found it.
+    ///
+    /// Not the address that its manifest has: a fault that gave the loader other memory than its window says would have loaded and
+    /// verified everything elsewhere, and what lies at that address would be entered unseen.
     pub kernel: u64,
-    /// The same, as the second look found it.
+    /// The address that its manifest has, as the second look found it. Where the two differ nothing is entered.
     pub confirmed: u64,
-    /// Address of the device tree.
-    pub device_tree: u64,
+    /// The device tree, which is to be put into its place last of all.
+    pub device_tree: Finished,
 }
 
 /// The OS slots that were refused, in the order in which they are tried: what was wrong with which object, if with one.
@@ -187,7 +217,7 @@ pub fn say_refused(refused: &Refused) {
 
 /// Loads the first OS slot that can be loaded and prepares its device tree.
 ///
-/// `memory` is DRAM that starts at `window`'s base. On success the devices are reset. It says nothing: its keys are in memory, and a
+/// `memory` is DRAM that starts at `window`'s base. On success the devices are reset, and `memory` is locked. It says nothing: its keys are in memory, and a
 /// fault would make the console say them. `refused` is filled for who says it once the keys are forgotten.
 ///
 /// # Errors
@@ -201,13 +231,15 @@ pub fn boot(
     devices: &mut impl DmaDevices,
     cores: &mut impl Cores,
     caches: &impl Coherency,
+    lock: &impl WriteLock,
     clock: &impl Clock,
     memory: &mut [u8],
     window: Region,
     timeline: &mut Timeline<'_>,
     refused: &mut Refused,
 ) -> Result<Launch, FailCode> {
-    let (trust, storage_key) = (handoff.facts.trust(), &handoff.os_storage_key);
+    let (trust, secrets) = (handoff.facts.trust(), &handoff.secrets);
+    let storage_key = || secrets.os_storage_key();
     let mut passed_over = None;
     for (slot, refused) in Slot::TRIES.into_iter().zip(refused) {
         devices.start();
@@ -220,34 +252,36 @@ pub fn boot(
         timeline.step(Step::Setup, clock.now());
         let region = OS_SLOTS.region(slot);
         let loaded =
-            load(region, &trust, storage_key, devices, cores, caches, clock, memory, window, timeline);
+            load(region, &trust, &storage_key, devices, cores, caches, lock, clock, memory, window, timeline);
         if loaded.is_err() {
             devices.stop();
         }
         let launch = loaded.map_err(|error| (error.kind(), error.code())).and_then(|loaded| {
-            let seeds = Seeds::new(&handoff.rng_secret, entropy.as_ref(), clock.now());
             let ready = confirmed(loaded, handoff.page, memory, window)
                 .map_err(|error| (error.kind(), error.code()))
-                .and_then(|(first, os)| {
+                .and_then(|looks| {
+                    let mut seeds = Seeds::default();
+                    seeds.fill(secrets, entropy.as_ref(), clock.now()).map_err(|code| (None, code))?;
                     timeline.step(Step::VerifyObjects, clock.now());
-                    let tree = device_tree(&first, &os, hardware, affinities, &seeds, memory, window);
-                    tree.map_err(|code| (Some(Kind::DeviceTree), code)).map(|()| (first.kernel.base, os))
+                    let tree = device_tree(&looks, hardware, affinities, &seeds, memory, window)
+                        .map_err(|code| (Some(Kind::DeviceTree), code))?;
+                    let (first, os) = looks;
+                    Ok((first.kernel_at, os, tree))
                 });
             timeline.step(Step::DeviceTree, clock.now());
             if ready.is_err() {
-                memory.zeroize();
-                caches.clean(memory);
+                lock.unlock();
+                wipe(memory, caches);
             }
             ready
         });
         match launch {
-            Ok((kernel, os)) => {
+            Ok((kernel, os, device_tree)) => {
                 timeline.record.os_fallback_code = passed_over.map_or(0, FailCode::number);
                 for image in os.images.as_slice() {
                     timeline.record.images.push(*image);
                 }
-                let (confirmed, device_tree) = (os.kernel.base, os.device_tree.base);
-                return Ok(Launch { kernel, confirmed, device_tree });
+                return Ok(Launch { kernel, confirmed: os.kernel.place.base, device_tree });
             }
             Err((kind, code)) => {
                 *refused = Some((kind, code));
@@ -278,43 +312,46 @@ struct Seeds {
     kaslr: u64,
 }
 
-impl Seeds {
-    fn new(secret: &Key, entropy: &[u8], counter: u64) -> Self {
-        Self {
-            rng: Zeroizing::new(rng_seed(secret, entropy, counter)),
-            kaslr: kaslr_seed(secret, entropy, counter),
-        }
+impl Default for Seeds {
+    fn default() -> Self {
+        Self { rng: Zeroizing::new([0; 64]), kaslr: 0 }
     }
 }
 
-/// Fixes up the verified device tree where it lies, with what the second look has found, and reads what it tells the kernel then: that
-/// has to be what the first look has found.
+impl Seeds {
+    /// Makes them where they are: of what is moved, a fault could leave a part out, and pass on what lies there instead.
+    #[inline(never)]
+    fn fill(&mut self, secrets: &Kept<'_>, entropy: &[u8], counter: u64) -> Result<(), FailCode> {
+        let secret = secrets.rng_secret()?;
+        rng_seed(&secret, entropy, counter, &mut self.rng);
+        self.kaslr = kaslr_seed(&secret, entropy, counter);
+        Ok(())
+    }
+}
+
+/// Fills in the verified device tree.
 fn device_tree(
-    first: &Os,
-    os: &Os,
+    (first, second): &(Os, Os),
     hardware: &Hardware,
     affinities: &[u64],
     seeds: &Seeds,
     memory: &mut [u8],
     window: Region,
-) -> Result<(), FailCode> {
-    let room = Region::new(os.device_tree.base, DTB_ROOM);
-    let buffer = place::slice(memory, window, room, Kind::DeviceTree).map_err(|error| error.code())?;
-    let fix_ups = FixUps {
+) -> Result<Finished, FailCode> {
+    let by_second = FixUps {
         memory: hardware.memory,
         cores: affinities,
-        command_line: &os.command_line,
-        initramfs: os.initramfs,
+        command_line: &second.command_line,
+        initramfs: second.initramfs.map(|held| held.place),
         rng_seed: seeds.rng.as_ref(),
         kaslr_seed: seeds.kaslr,
         boot_record: BOOT_LOG,
     };
-    fix_up(buffer, os.device_tree.size as usize, &fix_ups).map_err(|error| error.code())?;
-    if cfg!(feature = "control-one-look") || tells(buffer, &first.command_line, first.initramfs).accepts() {
-        Ok(())
-    } else {
-        Err(FailCode::LooksDiffer)
-    }
+    let initramfs = first.initramfs.map(|held| held.place);
+    let by_first = FixUps { command_line: &first.command_line, initramfs, ..by_second };
+    let signed = &second.device_tree;
+    let tree = place::slice(memory, window, signed.place, Kind::DeviceTree).map_err(|error| error.code())?;
+    finish(tree, signed, [&by_first, &by_second])
 }
 
 /// Returns the frame of the record, which goes to the station link and into the operating system's memory.

@@ -6,6 +6,7 @@
 //! decrypted, by [`fix_up`], without a heap: `dtoolkit` sets properties in place, and nodes that are missing
 //! are spliced in.
 
+mod finish;
 mod fix_up;
 mod hardware;
 mod splice;
@@ -14,7 +15,8 @@ mod structure;
 mod tests;
 
 use fail_code::FailCode;
-pub use fix_up::{COMMAND_LINE_MAX, FixUps, fix_up, tells};
+pub use finish::{Finished, finish};
+pub use fix_up::{COMMAND_LINE_MAX, FixUps, fix_up};
 pub use hardware::{Hardware, parse_hardware};
 
 /// Why a device tree cannot be used.

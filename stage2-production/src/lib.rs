@@ -20,6 +20,7 @@ extern crate alloc;
 pub mod boot;
 pub mod closing;
 pub mod device_tree;
+pub mod held;
 pub mod kernel_image;
 pub mod load;
 mod open;

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use boot_crypto::{Digest, Key, equal};
 use boot_info::{ImageRecord, List, MAX_IMAGES, Step, Timeline};
 use fail_code::FailCode;
-use hal::{Clock, Coherency, Cores, DmaDevices, ReadError, Storage};
+use hal::{Clock, Coherency, Cores, DmaDevices, ReadError, Storage, WriteLock};
 use memory_map::Region;
 use memory_map::qemu_virt::BOARD;
 use sealed_image::{
@@ -24,8 +24,8 @@ use sealed_image::{
 };
 use sealed_image::{UntrustedImage, VerifiedImage, plain_digest};
 use store::Cursor;
-use zeroize::Zeroize;
 
+use crate::held::Held;
 use crate::kernel_image::{self, KernelImageError};
 use crate::{open, place};
 
@@ -47,12 +47,14 @@ pub struct Trust {
 pub struct Os {
     /// The signed command line.
     pub command_line: String,
-    /// Where the kernel lies; it is entered at its first byte.
-    pub kernel: Region,
-    /// Where the device tree lies: its own bytes, without the room behind it.
-    pub device_tree: Region,
-    /// Where the initramfs lies, if the bundle names one.
-    pub initramfs: Option<Region>,
+    /// The kernel, where its manifest says; it is entered at its first byte.
+    pub kernel: Held,
+    /// The address of the memory that its first byte was read in. On the board that is the same.
+    pub kernel_at: u64,
+    /// The device tree: its own bytes, without the room behind it.
+    pub device_tree: Held,
+    /// The initramfs, if the bundle names one.
+    pub initramfs: Option<Held>,
     /// What was loaded, the bundle first.
     pub images: List<ImageRecord, MAX_IMAGES>,
 }
@@ -61,9 +63,11 @@ impl Os {
     /// Returns a digest of all that is decided about it.
     fn digest(&self) -> Digest {
         let mut all = Vec::new();
-        for region in [Some(self.kernel), Some(self.device_tree), self.initramfs].into_iter().flatten() {
-            all.extend(region.base.to_le_bytes());
-            all.extend(region.size.to_le_bytes());
+        for held in [Some(self.kernel), Some(self.device_tree), self.initramfs].into_iter().flatten() {
+            all.extend(held.place.base.to_le_bytes());
+            all.extend(held.place.size.to_le_bytes());
+            all.extend(held.chunk_size.to_le_bytes());
+            all.extend(held.digest);
         }
         for image in self.images.as_slice() {
             all.push(image.kind);
@@ -205,6 +209,12 @@ impl<'a> Object<'a> {
         Region::new(self.place.base, self.image.manifest().plain_size)
     }
 
+    /// What is in the memory of the payload once it is loaded.
+    fn held(&self) -> Held {
+        let manifest = self.image.manifest();
+        Held { place: self.payload(), chunk_size: manifest.chunk_size, digest: *manifest.plain_digest }
+    }
+
     fn record(&self) -> ImageRecord {
         record_of(&self.image)
     }
@@ -222,19 +232,27 @@ fn record_of(image: &VerifiedImage<'_>) -> ImageRecord {
     }
 }
 
+/// Overwrites what may be decrypted with zeros, in memory and not in a cache alone.
+pub(crate) fn wipe(bytes: &mut [u8], caches: &impl Coherency) {
+    // Words at a time; whoever cleans the cache reads what was stored, so that nobody may leave it out.
+    bytes.fill(0);
+    caches.clean(core::hint::black_box(bytes));
+}
+
 /// Loads the slot at `slot` on the disk into `memory`, which starts at `window`'s base; the objects' data keys are wrapped under
-/// `storage_key`. Resets the devices.
+/// what `storage_key` returns. Resets the devices, and locks the memory.
 ///
 /// # Errors
-/// A [`LoadError`]; `memory` then holds nothing decrypted.
+/// A [`LoadError`]; `memory` then holds nothing decrypted, and is not locked.
 #[expect(clippy::too_many_arguments, reason = "each is one thing that loading may touch")]
 pub fn load(
     slot: Region,
     trust: &Trust,
-    storage_key: &Key,
+    storage_key: &impl Fn() -> Result<Key, FailCode>,
     devices: &mut impl DmaDevices,
     cores: &mut impl Cores,
     caches: &impl Coherency,
+    lock: &impl WriteLock,
     clock: &impl Clock,
     memory: &mut [u8],
     window: Region,
@@ -255,7 +273,7 @@ pub fn load(
         let object = Object::verify(stored.untrusted_metadata, named, trust, window)?;
         let opener = object
             .image
-            .unwrap_key(storage_key)
+            .unwrap_key(&storage_key().map_err(LoadError::Handoff)?)
             .map_err(|error| LoadError::Image { kind: named.kind, error })?;
         objects.push(object);
         payloads.push(Payload { opener, stored: stored.payload, staged: None });
@@ -275,25 +293,24 @@ pub fn load(
     timeline.step(Step::ReadObjects, clock.now());
 
     let mut tallies = vec![Tally::default(); objects.len()];
-    let opened =
-        open_objects(&objects, &payloads, &mut tallies, cores, caches, memory, window).and_then(|evidence| {
-            if evidence.len() != objects.len() {
-                return Err(LoadError::Bundle);
-            }
-            describe(&objects, &bundle, &bundle_image, memory, window)
-        });
-    if opened.is_err() {
+    let opened = open_objects(&objects, &payloads, &mut tallies, cores, caches, memory, window);
+    wipe(place::slice(memory, window, free, Kind::Bundle)?, caches);
+    // Nothing is written there any more, but where something is refused.
+    lock.lock();
+    let os = opened.and_then(|evidence| {
+        if evidence.len() != objects.len() {
+            return Err(LoadError::Bundle);
+        }
+        describe(&objects, &bundle, &bundle_image, memory, window)
+    });
+    if os.is_err() {
+        lock.unlock();
         for object in &objects {
-            let place = place::slice(memory, window, object.place, object.kind())?;
-            place.zeroize();
-            caches.clean(place);
+            wipe(place::slice(memory, window, object.place, object.kind())?, caches);
         }
     }
-    let staging = place::slice(memory, window, free, Kind::Bundle)?;
-    staging.zeroize();
-    caches.clean(staging);
     timeline.step(Step::OpenObjects, clock.now());
-    let os = opened?;
+    let os = os?;
     drop((payloads, objects));
     Ok(Loaded { os, bundle_metadata, bundle_payload, objects_metadata, tallies })
 }
@@ -307,7 +324,7 @@ impl Loaded {
     /// Looks once more at what the decision rests on, with a trust that was read once more, and returns the system if it is the same.
     ///
     /// # Errors
-    /// A [`LoadError`]. `memory` is as it was, and is to be wiped.
+    /// A [`LoadError`]. `memory` is as it was: it is to be unlocked and wiped.
     #[inline(never)]
     pub fn confirm(&self, trust: &Trust, memory: &mut [u8], window: Region) -> Result<Os, LoadError> {
         let bundle_image = verify(metadata_of(&self.bundle_metadata)?, Kind::Bundle, trust)?;
@@ -370,14 +387,14 @@ fn read_bundle<'a>(
     disk: &mut impl Storage,
     cursor: &mut Cursor,
     trust: &Trust,
-    storage_key: &Key,
+    storage_key: &impl Fn() -> Result<Key, FailCode>,
     metadata: &'a mut [u8],
 ) -> Result<(VerifiedImage<'a>, Vec<u8>), LoadError> {
     let stored = cursor.read_next(disk, metadata).map_err(LoadError::Store)?;
     let at = stored.payload.base;
     let image = verify(stored.untrusted_metadata, Kind::Bundle, trust)?;
     let refused = |error| LoadError::Image { kind: Kind::Bundle, error };
-    let opener = image.unwrap_key(storage_key).map_err(refused)?;
+    let opener = image.unwrap_key(&storage_key().map_err(LoadError::Handoff)?).map_err(refused)?;
     let size = image.manifest().plain_size;
     if size > MAX_BUNDLE || !opener.in_place() {
         return Err(LoadError::Bundle);
@@ -453,6 +470,7 @@ fn describe(
     let kernel = find(Kind::Kernel).ok_or(LoadError::Missing { kind: Kind::Kernel })?;
     let device_tree = find(Kind::DeviceTree).ok_or(LoadError::Missing { kind: Kind::DeviceTree })?;
     let image = place::slice(memory, window, kernel.payload(), Kind::Kernel)?;
+    let kernel_at = image.as_ptr().addr() as u64;
     let footprint = kernel_image::footprint(image, kernel.place.base, window).map_err(LoadError::Kernel)?;
     let others = objects.iter().filter(|object| object.kind() != Kind::Kernel);
     let mut places = vec![(Kind::Kernel, footprint)];
@@ -466,9 +484,10 @@ fn describe(
     }
     Ok(Os {
         command_line: String::from(bundle.cmdline),
-        kernel: kernel.payload(),
-        device_tree: device_tree.payload(),
-        initramfs: find(Kind::Initramfs).map(Object::payload),
+        kernel: kernel.held(),
+        kernel_at,
+        device_tree: device_tree.held(),
+        initramfs: find(Kind::Initramfs).map(Object::held),
         images,
     })
 }

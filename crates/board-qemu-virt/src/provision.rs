@@ -46,6 +46,7 @@ impl Board {
             return None;
         }
         ram::start_heap();
+        ram::reuse_heap();
         ram::start_gic()?;
         let cores = ram::gather_all_cores()?;
         let (flash, otp) = flash::provisioning(rules);

@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use drivers::gic::Gic;
+use drivers::heap::Heap;
 use drivers::uart::Uart;
 use drivers::virtio::{self, Device, Disk, MmioHeader, Rng};
 use el3::cores::{Doorbell, Team};
 use el3::mmu::{Kind, Level1, Level2};
-use hal::{Cores as _, DmaDevices, Entropy};
+use hal::{Cores as _, DmaDevices, Entropy, WriteLock};
 use linked_list_allocator::LockedHeap;
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
@@ -32,11 +33,36 @@ pub const fn level1() -> Level1 {
     Level1::new(map::STAGE_RUN.base).map_dram(map::DRAM_BASE, map::DRAM_MAX)
 }
 
+/// The same with DRAM that is only read.
+static LOCKED: Level1 = Level1::new(map::STAGE_RUN.base).map_dram_read_only(map::DRAM_BASE, map::DRAM_MAX);
+/// And with DRAM that is written, for whoever was in the other.
+static UNLOCKED: Level1 = level1();
+
+/// DRAM, which holds what an operating system was loaded from, and all else that the normal world gets.
+///
+/// # Threat
+/// *A fault behind the last look at what was loaded*: whatever is copied, cleared or freed in the wrong place would change what runs.
+/// While it is locked that is an exception, which stops the boot.
+pub struct Dram;
+
+impl WriteLock for Dram {
+    fn lock(&self) {
+        // SAFETY: the table is the stage's own but for writes to DRAM, and constant. Whoever writes there meanwhile meets an exception,
+        // which is meant to stop it.
+        unsafe { el3::mmu::switch_tables(&raw const LOCKED as u64) };
+    }
+
+    fn unlock(&self) {
+        // SAFETY: the table maps what the stage's own maps, in the same way, and is constant.
+        unsafe { el3::mmu::switch_tables(&raw const UNLOCKED as u64) };
+    }
+}
+
 /// Seconds that a core which was parked may take to come.
 const PATIENCE: u64 = 5;
 
 #[global_allocator]
-static HEAP: LockedHeap = LockedHeap::empty();
+static HEAP: Heap<LockedHeap> = Heap::new(LockedHeap::empty());
 
 static GIC: Once<Gic> = Once::new();
 
@@ -89,7 +115,12 @@ impl Board {
 /// Sets up the heap; once, by who has passed `take_once`.
 pub(crate) fn start_heap() {
     // SAFETY: the work memory is mapped and writable, and used for the heap alone.
-    unsafe { HEAP.lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
+    unsafe { HEAP.blocks().lock().init(map::STAGE_WORK.base as *mut u8, map::STAGE_WORK.size as usize) };
+}
+
+/// Lets the heap give out again what was freed.
+pub(crate) fn reuse_heap() {
+    HEAP.reuse();
 }
 
 /// Takes over the interrupt controller, by who has passed `take_once`; `None` if it is not what this board has.
@@ -193,6 +224,7 @@ impl Devices {
 /// Stops as [`el3::exit::stop`] does and clears the memory that an operating system is loaded to: for a stage that meets a
 /// fatal error before it has entered one.
 pub fn stop_while_loading() -> ! {
+    Dram.unlock();
     // SAFETY: the region is mapped writable, in whole MMU blocks, and no core of this stage returns to what it did there.
     unsafe { el3::exit::stop_and_clear(map::OS_LOAD) }
 }

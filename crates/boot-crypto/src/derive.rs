@@ -152,11 +152,9 @@ pub fn fresh_sealing(draw: &Key, manifest: &Digest, place: u64) -> ([u8; 32], Ke
 
 /// Derives the operating system's random seed from the device's own secret and this boot's entropy. `counter`
 /// tells several seeds of one boot apart. Knowing either input alone tells nothing about the seed.
-pub fn rng_seed(secret: &Key, entropy: &[u8], counter: u64) -> [u8; 64] {
-    let mut seed = [0; 64];
+pub fn rng_seed(secret: &Key, entropy: &[u8], counter: u64, seed: &mut [u8; 64]) {
     let info: [&[u8]; 2] = [labels::RNG_SEED, &counter.to_le_bytes()];
-    hkdf_sha256(&sha256(entropy), secret.expose(), &info, &mut seed);
-    seed
+    hkdf_sha256(&sha256(entropy), secret.expose(), &info, seed);
 }
 
 /// Derives the operating system's address-space seed from the same inputs as [`rng_seed`], independent of it.
@@ -259,12 +257,13 @@ mod tests {
     #[test]
     fn seeds_depend_on_secret_entropy_and_counter() {
         let (a, b) = (Key::new([1; 32]), Key::new([2; 32]));
-        let seeds = [
-            rng_seed(&a, b"entropy", 0),
-            rng_seed(&b, b"entropy", 0),
-            rng_seed(&a, b"entropz", 0),
-            rng_seed(&a, b"entropy", 1),
-        ];
+        let seeds = [(&a, b"entropy", 0), (&b, b"entropy", 0), (&a, b"entropz", 0), (&a, b"entropy", 1)].map(
+            |(secret, entropy, counter)| {
+                let mut seed = [0; 64];
+                rng_seed(secret, entropy, counter, &mut seed);
+                seed
+            },
+        );
         for (i, x) in seeds.iter().enumerate() {
             assert!(seeds.iter().skip(i + 1).all(|y| x != y), "{i}");
         }

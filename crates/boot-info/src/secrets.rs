@@ -133,12 +133,27 @@ impl SecretPage {
     /// Reads the encoded form from the start of `page` and wipes the whole page; `None` if the page holds none, one that
     /// this release does not know, or one that was altered after it was written.
     pub fn take(page: &mut [u8]) -> Option<Self> {
-        let wire = page.first_chunk::<{ Self::SIZE }>().and_then(|bytes| Wire::read_from_bytes(bytes).ok());
+        let taken = Wire::ref_from_prefix(page).ok().and_then(|(wire, _)| Self::from_wire(wire));
         page.zeroize();
-        let mut wire = wire?;
-        let taken = Self::from_wire(&wire);
-        wire.as_mut_bytes().zeroize();
         taken
+    }
+
+    /// Reads the key that the data keys of OS objects are wrapped under, and leaves it in the page; `None` as for
+    /// [`SecretPage::take`], and for a page with other secrets.
+    pub fn os_storage_key(page: &[u8]) -> Option<Key> {
+        Some(Key::new(Self::production(page)?.secrets[0]))
+    }
+
+    /// Reads the secret that joins random values, as [`SecretPage::os_storage_key`] reads that key.
+    pub fn rng_secret(page: &[u8]) -> Option<Key> {
+        Some(Key::new(Self::production(page)?.secrets[1]))
+    }
+
+    /// Finds the page of stage2.
+    fn production(page: &[u8]) -> Option<&Wire> {
+        let wire = Wire::ref_from_prefix(page).ok()?.0;
+        Self::evidence_of(wire)?;
+        (wire.kind == PRODUCTION).then_some(wire)
     }
 
     /// Reads the evidence, where a page has some, and leaves the secrets in the page. They are nowhere else meanwhile: a

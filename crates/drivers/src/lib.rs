@@ -1,4 +1,4 @@
-//! Drivers for the devices of Kiln's boards, each safe once the board has made its registers' pointer.
+//! Drivers for the devices of Kiln's boards, each safe once the board has made its registers' pointer, and the heap of its stages.
 //!
 //! # Threats
 //! A block or entropy device is another's: what it returns is data to be verified, never a length or an address
@@ -6,6 +6,7 @@
 //! stage resets every such device before the first plaintext reaches DRAM (`virtio::reset_all`).
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod heap;
 mod mapped;
 pub mod nor;
 pub mod otp;

@@ -105,13 +105,22 @@ impl Level1 {
     }
 
     /// Maps non-secure DRAM from `base` on, writable and never executable, in blocks of 1 GiB.
-    pub const fn map_dram(mut self, base: u64, size: u64) -> Self {
+    pub const fn map_dram(self, base: u64, size: u64) -> Self {
+        self.map_dram_as(base, size, Kind::Data)
+    }
+
+    /// Maps it so that it is only read.
+    pub const fn map_dram_read_only(self, base: u64, size: u64) -> Self {
+        self.map_dram_as(base, size, Kind::ReadOnly)
+    }
+
+    const fn map_dram_as(mut self, base: u64, size: u64, kind: Kind) -> Self {
         assert!(base.is_multiple_of(GIB) && base > 0);
         let mut address = base;
         while address < base + size {
             let entry = &mut self.0[(address / GIB) as usize];
             assert!(*entry == 0, "mapped twice");
-            *entry = address | BLOCK | ACCESSED | AP1 | NORMAL | EXECUTE_NEVER | NON_SECURE;
+            *entry = address | BLOCK | ACCESSED | AP1 | kind.attributes() | NON_SECURE;
             address += GIB;
         }
         self
@@ -160,11 +169,13 @@ pub unsafe fn with_tables<T>(level1: u64, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Puts tables in force and returns those that were.
+/// Puts tables in force on the calling core, those whose level 1 table is at address `first`, and returns those that were. No
+/// translation of theirs is left.
 ///
 /// # Safety
-/// As for [`with_tables`].
-unsafe fn switch_tables(first: u64) -> u64 {
+/// The tables must be those of a stage that reaches DRAM, and live and stay as they are until others are in force. What they map
+/// otherwise than those that were, or not at all, must not be used in a way that they forbid, but where that is meant to be an exception.
+pub unsafe fn switch_tables(first: u64) -> u64 {
     let own: u64;
     // SAFETY: the barriers make the new tables visible to walks before and their translations to accesses after; the
     // caller vouches for what they map.

@@ -332,7 +332,8 @@ extern "C" fn wait_until_on(core: usize) -> ! {
 /// register is zero, and so is this core's stack at EL3. Calls from there on go to the policy that [`install`] named.
 ///
 /// `confirmed` is the entry as it was found once more: where the two differ, which they do after a fault alone, it stops instead. They
-/// are compared last, when nothing is left but to clear registers.
+/// are compared last, when nothing is left but to clear registers. Meanwhile `x0` holds the complement of what it will: one wrong bit makes a
+/// store of an instruction that clears a register, and should not find an address there.
 #[inline(always)]
 pub fn enter(core: usize, start: Start, confirmed: u64) -> ! {
     /// EL2 with its own stack pointer; debug, SError, IRQ and FIQ masked.
@@ -367,9 +368,11 @@ pub fn enter(core: usize, start: Start, confirmed: u64) -> ! {
             "mrs x5, elr_el3
             cmp x5, x6
             b.ne {stop}
+            mvn x0, x0
             adr x8, 9f
             b kiln_clear_registers
             9: mov x8, xzr
+            mvn x0, x0
             eret
             dsb nsh
             isb",

@@ -164,6 +164,15 @@ pub trait Coherency: Sync {
     fn clean(&self, bytes: &[u8]);
 }
 
+/// The memory that an operating system is loaded to, as far as the calling core may write it.
+pub trait WriteLock {
+    /// Makes every write to it an exception.
+    fn lock(&self);
+
+    /// Lets it be written again.
+    fn unlock(&self);
+}
+
 /// All cores of the system, to share one piece of work.
 pub trait Cores {
     /// Returns how many cores take part, at least 1.

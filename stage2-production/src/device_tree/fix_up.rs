@@ -3,7 +3,6 @@
 use super::DeviceTreeError;
 use super::splice::{ensure_node, open, trim};
 use super::structure;
-use boot_crypto::{Decision, equal};
 use core::fmt::Write;
 use dtoolkit::fdt_mut::{FdtMut, FdtNodeMut, SliceBuffer};
 use dtoolkit::{Node, Property, ToPropertyValue};
@@ -65,27 +64,6 @@ pub fn fix_up(buffer: &mut [u8], length: usize, fix_ups: &FixUps<'_>) -> Result<
     set_chosen(&mut tree, fix_ups)?;
     tree.compact();
     Ok(tree.as_read_only().data().len())
-}
-
-/// Tells whether the tree at the start of `filled` has this command line and this initramfs for the kernel, and no other.
-///
-/// # Threat
-/// *A fault while the tree is filled in*, behind the last look at what goes into it: the kernel would take a part of the command line,
-/// or what an attacker has left in RAM for its initramfs.
-#[inline(never)]
-pub fn tells(filled: &[u8], command_line: &str, initramfs: Option<Region>) -> Decision {
-    let tree = fdt::Fdt::new(filled).ok();
-    let Some(chosen) = tree.as_ref().and_then(|tree| tree.find_node("/chosen")) else {
-        return Decision::REFUSE;
-    };
-    let value = |name| chosen.property(name).map_or(&[][..], |property| property.value);
-    // One that is not terminated is no command line, and not an empty one either.
-    let Some(told) = value("bootargs").strip_suffix(&[0]) else { return Decision::REFUSE };
-    let places = initramfs.map(|region| [region.base, region.end()].map(u64::to_be_bytes));
-    let [start, end] = places.as_ref().map_or([&[][..]; 2], |places| places.each_ref().map(|it| &it[..]));
-    equal(told, command_line.as_bytes())
-        .and(equal(value("linux,initrd-start"), start))
-        .and(equal(value("linux,initrd-end"), end))
 }
 
 fn check_command_line(text: &str) -> Result<(), DeviceTreeError> {

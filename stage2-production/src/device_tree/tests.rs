@@ -1,14 +1,17 @@
 //! The machine's tree under attack, and the signed tree before and after.
 
 use super::*;
+use crate::held::Held;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::fdt_mut::FdtMut;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property, ToPropertyValue};
 use memory_map::qemu_virt::{BOOT_LOG, DRAM_BASE, DRAM_MAX, DRAM_MIN, DTB_ROOM, MAX_CORES};
 use memory_map::{GIB, MIB, Region};
+use sealed_image::plain_digest;
 use std::format;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 fn property<T: ToPropertyValue>(name: &str, value: T) -> DeviceTreeProperty {
@@ -271,47 +274,67 @@ mod signed {
         }
     }
 
-    #[test]
-    fn what_a_tree_tells_the_kernel_is_what_it_was_filled_in_with_and_nothing_else() {
-        let line = fix_ups().command_line;
-        let blob = fixed(&signed_tree(), &fix_ups()).unwrap();
-        assert!(tells(&blob, line, Some(INITRAMFS)).accepts());
-        for (line, initramfs) in [
-            (&line[1..], Some(INITRAMFS)),
-            (&line[..line.len() - 1], Some(INITRAMFS)),
-            ("", Some(INITRAMFS)),
-            (line, None),
-            (line, Some(Region::new(INITRAMFS.base, INITRAMFS.size - 1))),
-            (line, Some(Region::new(INITRAMFS.base + 1, INITRAMFS.size - 1))),
-        ] {
-            assert!(!tells(&blob, line, initramfs).accepts(), "{line:?}, {initramfs:x?}");
-        }
-        assert!(!tells(&[], line, Some(INITRAMFS)).accepts());
+    /// A signed tree, and what is known of it.
+    fn verified() -> (Vec<u8>, Held) {
+        let tree = signed_tree().to_dtb();
+        let place = Region::new(0x4800_0000, tree.len() as u64);
+        let held = Held { place, chunk_size: 4096, digest: plain_digest(&tree, 4096) };
+        (tree, held)
+    }
 
-        let mut flipped = 0;
-        for name in ["bootargs", "linux,initrd-start", "linux,initrd-end"] {
-            let value = value(&blob, "/chosen", name).unwrap().as_ptr_range();
-            let [from, to] = [value.start, value.end].map(|it| it.addr() - blob.as_ptr().addr());
-            for bit in from * 8..to * 8 {
-                let mut other = blob.clone();
-                other[bit / 8] ^= 1 << (bit % 8);
-                assert!(!tells(&other, line, Some(INITRAMFS)).accepts(), "bit {bit}");
-                flipped += 1;
+    #[test]
+    fn a_tree_that_two_looks_fill_in_alike_is_the_one_that_the_kernel_gets() {
+        let (tree, signed) = verified();
+        let finished = finish(&tree, &signed, [&fix_ups(), &fix_ups()]).unwrap();
+        let filled = fixed(&signed_tree(), &fix_ups()).unwrap();
+        let place = finished.held().place;
+        assert_eq!((place.base, place.size), (signed.place.base, filled.len() as u64));
+
+        let window = Region::new(place.base - 64, place.size + 128);
+        let mut memory = vec![0xEE; window.size as usize];
+        assert_eq!(finished.put(&mut memory, window).unwrap().get(), place.base);
+        assert!(memory[64..].starts_with(&filled));
+        assert!(memory.iter().take(64).chain(&memory[64 + filled.len()..]).all(|byte| *byte == 0xEE));
+        for at in [64, 64 + filled.len() - 1] {
+            memory[at] ^= 1;
+            assert!(!finished.held().is_in(&memory, window).accepts());
+            memory[at] ^= 1;
+        }
+        let short = Region::new(window.base, window.size - 65);
+        assert_eq!(finished.put(&mut memory[..short.size as usize], short), None);
+    }
+
+    #[test]
+    fn a_tree_that_two_looks_would_fill_in_otherwise_is_refused() {
+        let right = fix_ups();
+        let line = right.command_line;
+        for other in [
+            FixUps { command_line: &line[1..], ..right },
+            FixUps { command_line: "", ..right },
+            FixUps { initramfs: None, ..right },
+            FixUps { initramfs: Some(Region::new(INITRAMFS.base, INITRAMFS.size - 1)), ..right },
+            FixUps { initramfs: Some(Region::new(INITRAMFS.base + 1, INITRAMFS.size - 1)), ..right },
+            FixUps { rng_seed: &[0xA5; 63], ..right },
+        ] {
+            for looks in [[&right, &other], [&other, &right]] {
+                let (tree, signed) = verified();
+                assert_eq!(finish(&tree, &signed, looks), Err(FailCode::LooksDiffer), "{other:x?}");
             }
         }
-        assert_eq!(flipped, 8 * (line.len() + 1 + 8 + 8));
+    }
 
-        // A line without its end is not told for an empty one.
-        let mut unterminated = blob.clone();
-        let end =
-            value(&blob, "/chosen", "bootargs").unwrap().as_ptr_range().end.addr() - blob.as_ptr().addr();
-        unterminated[end - 1] = b'x';
-        assert!(!tells(&unterminated, "", Some(INITRAMFS)).accepts());
-
-        let without = FixUps { initramfs: None, ..fix_ups() };
-        let blob = fixed(&signed_tree(), &without).unwrap();
-        assert!(tells(&blob, line, None).accepts());
-        assert!(!tells(&blob, line, Some(INITRAMFS)).accepts());
+    /// What was verified may have been altered since.
+    #[test]
+    fn a_tree_that_is_not_the_signed_one_any_more_is_not_filled_in() {
+        let (tree, signed) = verified();
+        for at in [0, tree.len() - 1] {
+            let mut altered = tree.clone();
+            altered[at] ^= 1;
+            let error = finish(&altered, &signed, [&fix_ups(), &fix_ups()]);
+            assert_eq!(error, Err(FailCode::LooksDiffer), "byte {at}");
+        }
+        let error = finish(&tree[1..], &signed, [&fix_ups(), &fix_ups()]);
+        assert_eq!(error, Err(FailCode::LooksDiffer), "cut short");
     }
 
     /// Counts nodes and properties, so that a lost or doubled one is seen.

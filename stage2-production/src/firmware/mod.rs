@@ -13,7 +13,7 @@ use drivers::uart::Uart;
 use el3::cores::Team;
 use el3::monitor::Start;
 use fail_code::FailCode;
-use hal::{Clock, Console, Cores, DmaDevices};
+use hal::{Clock, Console, Cores, DmaDevices, WriteLock};
 use lifecycle::burn::is_hidden;
 use memory_map::qemu_virt::{BOOT_INFO, OS_LOAD};
 use stage2_production::boot::{Handoff, Launch, Refused, boot, frame, say_refused};
@@ -39,8 +39,8 @@ fn main(handoff_at: u64) -> ! {
     logger::start(console);
     let mut record = BootRecord::default();
     let mut refused = Refused::default();
-    let memory = Memory { boot_info, secrets, untrusted_dtb, os_load };
-    let outcome = decide(memory, devices, &mut link, &mut record, &mut refused);
+    let mut memory = Memory { boot_info, secrets, untrusted_dtb, os_load };
+    let outcome = decide(&mut memory, devices, &mut link, &mut record, &mut refused);
     // Whatever of the keys is left on the stack is gone before anything is said.
     el3::cores::forget();
     say_refused(&refused);
@@ -50,9 +50,14 @@ fn main(handoff_at: u64) -> ! {
             record.stage = Stage::Stage2 as u8;
             record.end = Counter.now();
             let frame = frame(&record, &mut buffer);
-            boot_log.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
             link.write(frame);
-            enter(launch)
+            ram::Dram.unlock();
+            boot_log.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+            let logged = boot_log.starts_with(frame);
+            match launch.device_tree.put(memory.os_load, OS_LOAD) {
+                Some(device_tree) if logged => enter(launch.kernel, launch.confirmed, device_tree.get()),
+                _ => el3::fatal(FailCode::LooksDiffer.number()),
+            }
         }
         Err(code) => refuse(&mut link, &mut record, code),
     }
@@ -69,7 +74,7 @@ struct Memory {
 /// Decides what boots, and loads it. The keys are in its own frame, which the caller wipes.
 #[inline(never)]
 fn decide(
-    memory: Memory,
+    memory: &mut Memory,
     mut devices: ram::Devices,
     link: &mut Uart,
     record: &mut BootRecord,
@@ -90,6 +95,7 @@ fn decide(
         &mut devices,
         &mut team,
         &Caches,
+        &ram::Dram,
         &Counter,
         memory.os_load,
         OS_LOAD,
@@ -125,9 +131,9 @@ fn close(
 /// Enters the kernel, as Linux's `Documentation/arch/arm64/booting.rst` has it.
 ///
 /// What the two looks found stays apart until the way out compares it; nothing is stored once an entry is in a register.
-fn enter(launch: Launch) -> ! {
+fn enter(kernel: u64, confirmed: u64, device_tree: u64) -> ! {
     ENTERED.store(true, Ordering::Release);
-    let Launch { kernel, confirmed, device_tree } = core::hint::black_box(launch);
+    let (kernel, confirmed, device_tree) = core::hint::black_box((kernel, confirmed, device_tree));
     el3::monitor::enter(0, Start { entry: kernel, argument: device_tree }, confirmed)
 }
 

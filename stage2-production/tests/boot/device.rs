@@ -5,7 +5,7 @@ use boot_crypto::Key;
 use boot_info::record::BootRecord;
 use boot_info::{BootInfo, List, RootSlots, SecretPage, Secrets, Stage, Step, Timeline};
 use fail_code::FailCode;
-use hal::{Clock, Coherency, Cores, DmaDevices, Entropy as _, ReadError, Storage};
+use hal::{Clock, Coherency, Cores, DmaDevices, Entropy as _, ReadError, Storage, WriteLock};
 use lifecycle::Lifecycle;
 use memory_map::Region;
 use memory_map::qemu_virt::{BOARD, DRAM_BASE, DRAM_MIN, OS_SLOT_A, OS_SLOT_B};
@@ -92,6 +92,20 @@ struct Caches {
 impl Coherency for Caches {
     fn clean(&self, bytes: &[u8]) {
         self.cleaned.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+    }
+}
+
+/// Whether memory is locked.
+#[derive(Default)]
+struct Lock(Cell<bool>);
+
+impl WriteLock for Lock {
+    fn lock(&self) {
+        assert!(!self.0.replace(true), "locked twice");
+    }
+
+    fn unlock(&self) {
+        self.0.set(false);
     }
 }
 
@@ -210,10 +224,11 @@ impl Device {
         let loaded = load(
             OS_SLOT_A,
             trust,
-            &storage_key(),
+            &|| Ok(storage_key()),
             &mut devices,
             &mut cores,
             &Caches::default(),
+            &Lock::default(),
             &Ticks(Cell::new(0)),
             &mut memory,
             WINDOW,
@@ -226,13 +241,12 @@ impl Device {
     pub(crate) fn boot(self) -> Booted {
         let (info, mut secrets) = self.pages();
         let (mut devices, mut cores) = self.hardware();
-        let (caches, clock) = (Caches::default(), Ticks(Cell::new(0)));
+        let (caches, lock, clock) = (Caches::default(), Lock::default(), Ticks(Cell::new(0)));
         let hardware = Hardware { memory: Region::new(DRAM_BASE, DRAM_MIN), cores: 2 };
         let (mut record, mut memory) = (BootRecord::default(), vec![0; WINDOW.size as usize]);
 
         let mut refused = Refused::default();
         let handoff = Handoff::take(&info, &mut secrets, &mut record).unwrap();
-        assert!(secrets.iter().all(|byte| *byte == 0), "the secrets are wiped where they were handed over");
         assert!(handoff.pending().is_none());
         let mut timeline = handoff.timeline(&mut record, clock.now());
         let outcome = boot(
@@ -242,12 +256,18 @@ impl Device {
             &mut devices,
             &mut cores,
             &caches,
+            &lock,
             &clock,
             &mut memory,
             WINDOW,
             &mut timeline,
             &mut refused,
         );
+        if let Ok(launch) = &outcome {
+            launch.device_tree.put(&mut memory, WINDOW).unwrap();
+        }
+        assert_eq!(lock.0.get(), outcome.is_ok(), "what is about to be entered is locked, and nothing else");
+        assert!(secrets.iter().all(|byte| *byte == 0), "the secrets are wiped where they were handed over");
         assert!(!devices.running.load(Ordering::SeqCst) || outcome.is_err(), "no device runs on");
         let codes: Vec<_> = refused.iter().flatten().map(|(_, code)| code.number()).collect();
         assert_eq!(codes.first().copied().unwrap_or_default(), record.os_fallback_code, "{codes:?}");

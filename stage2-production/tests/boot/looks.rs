@@ -19,7 +19,7 @@ fn loaded() -> (Loaded, Vec<u8>) {
 fn it_finds_the_same() {
     let (loaded, mut memory) = loaded();
     let os = loaded.confirm(&trust(), &mut memory, WINDOW).unwrap();
-    assert_eq!((os.kernel.base, os.command_line.as_str()), (KERNEL_LOAD, COMMAND_LINE));
+    assert_eq!((os.kernel.place.base, os.command_line.as_str()), (KERNEL_LOAD, COMMAND_LINE));
     let first = loaded.into_os();
     assert_eq!((first.kernel, first.command_line), (os.kernel, os.command_line));
     assert_eq!(os.images.as_slice(), first.images.as_slice());

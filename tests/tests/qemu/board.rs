@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use emulator::Machine;
+use fail_code::FailCode;
 use lifecycle::Row;
 use memory_map::qemu_virt::{DRAM_MIN, FLASH_BLOCK, JOURNAL, OS_LOAD, OTP, PACKAGE, SECURE_RAM, STAGE_RUN};
 use memory_map::{MIB, Region};
@@ -73,12 +74,14 @@ fn flash_is_there_while_closing_ends_and_gone_afterwards() {
 }
 
 #[test]
-fn a_fatal_error_leaves_nothing_in_secure_ram_or_in_the_systems_memory_while_another_core_is_at_work() {
+fn a_write_to_locked_memory_is_fatal_and_leaves_nothing_in_it_or_in_secure_ram_while_another_core_is_at_work()
+{
     let maker = Maker::development();
     let device = Device::running(&maker, "conformance-stopping")
         .machine(|config| config.memory_mib((DRAM_MIN / MIB) as u32));
     device.run(|machine| {
-        machine.console.wait_for_line("BOARD fatal ", 0, WITHIN).unwrap();
+        let fatal = format!("BOARD fatal {}", FailCode::Exception.number());
+        machine.console.wait_for_line(&fatal, 0, WITHIN).unwrap();
         let secret = Secret { name: "secret".into(), bytes: b"this is a secret of this program".to_vec() };
         // The last that is cleared is the end of the system's memory, where the other core has been.
         let end = Region::new(OS_LOAD.end() - 32, 32);

@@ -1,4 +1,5 @@
-//! Checks on the real board what a fatal error leaves in memory, while another core is at work: nothing.
+//! Checks on the real board that a write to locked memory is a fatal error, and what that leaves in memory while another core is at
+//! work: nothing.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -17,7 +18,7 @@ mod program {
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use board_qemu_virt::{consoles_of_last_resort, ram};
-    use hal::Cores as _;
+    use hal::{Cores as _, WriteLock as _};
     use memory_map::qemu_virt as map;
     use spin::Mutex;
 
@@ -38,14 +39,16 @@ mod program {
         let (mine, other) = board.os_load.split_at_mut(map::OS_LOAD.size as usize / 2);
         fill(mine);
         // The other core goes on for ever; it is at its third round at least when this one stops.
-        let (busy, other) = (AtomicBool::new(false), Mutex::new(other));
+        let (busy, mine, other) = (AtomicBool::new(false), Mutex::new(mine), Mutex::new(other));
         let in_secure_ram = core::hint::black_box(SECRET);
         team.run(&|core| {
             if core == 0 {
                 while !busy.load(Ordering::Acquire) {
                     core::hint::spin_loop();
                 }
-                el3::fatal(u16::from(core::hint::black_box(&in_secure_ram)[0]));
+                ram::Dram.lock();
+                mine.lock()[0] = core::hint::black_box(&in_secure_ram)[0];
+                el3::fatal(0);
             }
             let mut other = other.lock();
             for round in 0_u64.. {

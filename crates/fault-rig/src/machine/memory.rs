@@ -12,6 +12,9 @@ const PAGE: u64 = 4096;
 /// What may be done with RAM that no run without a fault writes.
 const GUARDED: Prot = Prot(Prot::READ.0 | Prot::EXEC.0);
 
+/// How much memory that was opened stays open, in bytes: guarding it again costs more than setting it back.
+const LEFT_OPEN: u64 = 1 << 20;
+
 /// Memory that no run without a fault writes, and that one with a fault wrote.
 pub(super) struct Stray {
     pub(super) region: Region,
@@ -67,6 +70,9 @@ impl Machine {
                     let guarded = Region::new(at, kept.base - at);
                     self.uc.mem_protect(at, guarded.size, GUARDED).expect("it can be guarded");
                     self.uc.get_data_mut().guarded.push(guarded);
+                    if self.is_blank(guarded) {
+                        self.blank.push(guarded);
+                    }
                 }
                 at = kept.end();
             }
@@ -103,9 +109,17 @@ impl Machine {
             self.uc.mem_write(*base, bytes).expect("memory can be written");
         }
         let strays = std::mem::take(&mut self.uc.get_data_mut().strays);
-        for Stray { region, was, opened } in strays.into_iter().rev() {
-            self.uc.mem_write(region.base, &was).expect("memory can be written");
-            if opened {
+        for Stray { region, was, .. } in strays.iter().rev() {
+            self.uc.mem_write(region.base, was).expect("memory can be written");
+        }
+        for (region, was) in &self.left_open {
+            self.uc.mem_write(region.base, was).expect("memory can be written");
+        }
+        for Stray { region, .. } in strays.into_iter().filter(|stray| stray.opened) {
+            let open: u64 = self.left_open.iter().map(|(region, _)| region.size).sum();
+            if open + region.size <= LEFT_OPEN {
+                self.left_open.push((region, self.read(region.base, region.size)));
+            } else {
                 self.uc.mem_protect(region.base, region.size, GUARDED).expect("it can be guarded");
                 self.uc.get_data_mut().guarded.push(region);
             }
@@ -120,6 +134,19 @@ impl Machine {
         inner.end = None;
     }
 
+    fn is_blank(&self, region: Region) -> bool {
+        const AT_ONCE: u64 = 1 << 20;
+        let mut parts = (region.base..region.end()).step_by(AT_ONCE as usize);
+        parts.all(|at| self.read(at, AT_ONCE.min(region.end() - at)).iter().all(|byte| *byte == 0))
+    }
+
+    /// Returns the parts of RAM that a run may have changed since the machine was saved.
+    pub(super) fn changed(&self) -> impl Iterator<Item = Region> {
+        let strays = self.uc.get_data().strays.iter().map(|stray| stray.region);
+        let open = self.left_open.iter().map(|(region, _)| *region);
+        self.kept.iter().copied().chain(strays).chain(open)
+    }
+
     /// Returns what is in the RAM that is saved and set back, but for a part.
     pub fn kept(&self, without: Region) -> Vec<(u64, Vec<u8>)> {
         let parts = self.kept.iter().flat_map(|kept| around(*kept, without));
@@ -130,11 +157,14 @@ impl Machine {
     pub fn keeps(&mut self, memory: &[(u64, Vec<u8>)]) -> bool {
         let mut scratch = std::mem::take(&mut self.scratch);
         let strays = self.uc.get_data().strays.iter().map(|stray| (stray.region.base, &stray.was));
-        let same = memory.iter().map(|(base, bytes)| (*base, bytes)).chain(strays).all(|(base, bytes)| {
-            scratch.resize(bytes.len(), 0);
-            self.uc.mem_read(base, &mut scratch).expect("memory can be read");
-            scratch == *bytes
-        });
+        let open = self.left_open.iter().map(|(region, was)| (region.base, was));
+        let same = memory.iter().map(|(base, bytes)| (*base, bytes)).chain(strays).chain(open).all(
+            |(base, bytes)| {
+                scratch.resize(bytes.len(), 0);
+                self.uc.mem_read(base, &mut scratch).expect("memory can be read");
+                scratch == *bytes
+            },
+        );
         self.scratch = scratch;
         same
     }

@@ -44,7 +44,7 @@ pub enum End {
     Dead,
     /// It is about to clear the region that is cleared at once.
     Clearing,
-    /// It is about to clean the cache of the region for which that is not done.
+    /// It is about to clean the cache of memory for which that is not done.
     Cleaning,
     /// It is about to compute what may be known.
     Computing,
@@ -57,11 +57,11 @@ pub struct Watch {
     /// Where a stage stops for good.
     pub stop: u64,
     /// A function that fills memory: where, with what, how much. Whenever it is called to clear just this region, or as much as a page of
-    /// what the run without a fault writes, that is done at once instead of by its many stores.
+    /// what the run without a fault writes or finds blank, that is done at once instead of by its many stores.
     pub clear: (u64, Region),
-    /// A function that cleans the cache, which this core does not have. Whenever it is called for just this region, nothing is
-    /// done, instead of its many steps.
-    pub clean: (u64, Region),
+    /// A function that cleans the cache, which this core does not have. Whenever it is called for a part of one of these regions,
+    /// nothing is done, instead of its many steps.
+    pub clean: (u64, &'static [Region]),
     /// A function whose result depends on nothing but what its arguments point to.
     pub pure: Pure,
 }
@@ -75,7 +75,7 @@ struct Inner {
     path: u64,
     stop: u64,
     clear: (u64, Region),
-    clean: (u64, Region),
+    clean: (u64, &'static [Region]),
     pure: Pure,
     /// What the pure function makes of its inputs, where that is looked up.
     results: Option<Arc<Results>>,
@@ -105,6 +105,10 @@ pub struct Machine {
     uc: Unicorn<'static, Inner>,
     /// RAM whose contents are saved and set back.
     kept: Vec<Region>,
+    /// RAM that is guarded at first, and holds zeros.
+    blank: Vec<Region>,
+    /// Guarded RAM that stays open since a fault wrote it, and what is in it without a fault.
+    left_open: Vec<(Region, Vec<u8>)>,
     scratch: Vec<u8>,
 }
 
@@ -166,7 +170,7 @@ impl Machine {
         }
         uc.add_block_hook(watch.code.end, u64::MAX, outside).expect("a hook");
         uc.add_insn_sys_hook_arm64(Arm64Insn::UC_ARM64_INS_MRS, 1, 0, read_register).expect("a hook");
-        Self { uc, kept: Vec::new(), scratch: Vec::new() }
+        Self { uc, kept: Vec::new(), blank: Vec::new(), left_open: Vec::new(), scratch: Vec::new() }
     }
 
     /// Maps memory that is only read and executed; what `bytes` leave is erased flash.
@@ -382,12 +386,12 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
             return finish(uc, End::Clearing);
         }
     }
-    let (clean, region) = uc.get_data().clean;
-    if address == clean {
-        let wanted = [(Reg::X0, region.base), (Reg::X1, region.size)];
-        if wanted.iter().all(|(register, value)| uc.reg_read(*register) == Ok(*value)) {
-            return finish(uc, End::Cleaning);
-        }
+    let (clean, regions) = uc.get_data().clean;
+    if address == clean
+        && let (Ok(base), Ok(size)) = (uc.reg_read(Reg::X0), uc.reg_read(Reg::X1))
+        && regions.iter().any(|region| region.contains(base, size))
+    {
+        return finish(uc, End::Cleaning);
     }
     let inner = uc.get_data_mut();
     if address == inner.pure.entry && inner.results.is_some() && !std::mem::take(&mut inner.unknown) {

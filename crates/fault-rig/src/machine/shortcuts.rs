@@ -34,23 +34,22 @@ impl Machine {
     pub(super) fn clear(&mut self) {
         let wanted = Region::new(self.register(Register::General(0)), self.register(Register::General(2)));
         let (_, region) = self.uc.get_data().clear;
-        if wanted != region {
-            if self.kept.iter().any(|kept| kept.contains(wanted.base, wanted.size)) {
-                self.write(wanted.base, &vec![0; wanted.size as usize]);
-                self.set_pc(self.register(Register::General(30)));
-            } else {
-                self.uc.get_data_mut().uncleared = true;
-            }
-            self.uc.get_data_mut().end = None;
+        // What is guarded and blank needs no store, but where a fault has written it.
+        let known = self.kept.iter().chain(&self.blank);
+        let whole = wanted.base.checked_add(wanted.size).is_some_and(|_| {
+            known.filter_map(|known| common(*known, wanted)).map(|part| part.size).sum::<u64>() == wanted.size
+        });
+        if wanted != region && !whole {
+            let inner = self.uc.get_data_mut();
+            (inner.uncleared, inner.end) = (true, None);
             return;
         }
-        let kept: Vec<Region> = if self.kept.is_empty() {
-            vec![region]
+        let parts: Vec<Region> = if self.kept.is_empty() {
+            vec![wanted]
         } else {
-            let strays = self.uc.get_data().strays.iter().map(|stray| stray.region);
-            self.kept.iter().copied().chain(strays).filter_map(|kept| common(kept, region)).collect()
+            self.changed().filter_map(|part| common(part, wanted)).collect()
         };
-        for part in kept {
+        for part in parts {
             self.uc.mem_write(part.base, &vec![0; part.size as usize]).expect("memory can be written");
         }
         self.set_pc(self.register(Register::General(30)));

@@ -103,7 +103,7 @@ impl Stage0 {
             code: STAGE0_EXECUTABLE.base..STAGE0_EXECUTABLE.end(),
             stop: self.program.find("el3::exit::stop_and_clear"),
             clear: (self.program.find("memset"), STAGE_RUN),
-            clean: (self.program.find("el3::cache::clean"), STAGE_RUN),
+            clean: (self.program.find("el3::cache::clean"), &[STAGE_RUN]),
             pure: Pure { entry: self.multiplication(), inputs: [32, 96, 32], output: 72 },
         };
         let mut machine = Machine::new(Devices::default(), &watch);

@@ -67,7 +67,7 @@ impl Stage2 {
             code: STAGE_CODE.base..STAGE_CODE.end(),
             stop: self.program.find("el3::exit::stop_and_clear"),
             clear: (self.program.find("memset"), STAGE_RUN),
-            clean: (self.program.find("el3::cache::clean_range"), STAGE_RUN),
+            clean: (self.program.find("el3::cache::clean_range"), &[STAGE_RUN, OS_LOAD]),
             pure: Pure { entry: self.multiplication(), inputs: [32, 96, 32], output: 72 },
         };
         let slots = [OS_SLOT_A, OS_SLOT_B].iter().zip(slots);
@@ -139,14 +139,18 @@ impl Stage2 {
 /// tree at all, or of one that has no command line. No key is in a register, in the tree or in the record of the boot.
 fn left_stage2(bad: &BadSlot, machine: &Machine, address: u64) -> Left {
     let tree = machine.register(Register::General(0));
+    // Whoever was told of the finished tree finds its command line there; a fault in the register itself may tell of anything.
     let told = || {
         let blob = DRAM.contains(tree, DTB_ROOM).then(|| machine.read(tree, DTB_ROOM))?;
-        Some(fdt::Fdt::new(&blob).ok()?.find_node("/chosen")?.property("bootargs")?.as_str()?.to_owned())
+        let blob = blob.get(..u32::from_be_bytes(blob[4..8].try_into().ok()?) as usize)?;
+        let chosen = dtoolkit::fdt::Fdt::new(blob).ok()?.find_node("/chosen")?;
+        Some(dtoolkit::Property::value(&dtoolkit::Node::property(&chosen, "bootargs")?).to_vec())
     };
+    let right = [bad_slots::COMMAND_LINE.as_bytes(), &[0]].concat();
     let good = bad.is_beside_good()
         && address == KERNEL_LOAD
         && machine.read(KERNEL_LOAD, bad.kernel.len() as u64) == bad.kernel
-        && told().is_none_or(|told| told == bad_slots::COMMAND_LINE);
+        && told().map_or(tree != DTB_LOAD, |told| told == right);
     if !good {
         return Left::Wrongly(format!("executed {address:#x}, told of {tree:#x}"));
     }

@@ -5,7 +5,7 @@
 //! them here as they do there, and all memory that they used is wiped. What a stage would do to the world (burn, write,
 //! talk to a station) it does not do here.
 
-use super::host::{Core, Host, Now, Uncached};
+use super::host::{Core, Host, Now, Uncached, Unlocked};
 use super::{Holding, Means, Verdict, fuses};
 use crate::slot::{Disk, Placed, part};
 use crate::{DeviceFiles, Error, files, hex};
@@ -140,6 +140,7 @@ fn system(
         &mut Host::with(disk),
         &mut Core,
         &Uncached,
+        &Unlocked,
         &Now,
         &mut memory,
         OS_LOAD,

@@ -1,7 +1,7 @@
 //! This host in the place of a board, for the stages' own code.
 
 use boot_crypto::host::random;
-use hal::{Clock, Coherency, Cores, DmaDevices, Storage};
+use hal::{Clock, Coherency, Cores, DmaDevices, Storage, WriteLock};
 use memory_map::qemu_virt::COUNTER_HZ;
 
 /// A disk, and the host's own random numbers.
@@ -50,6 +50,15 @@ pub(super) struct Uncached;
 
 impl Coherency for Uncached {
     fn clean(&self, _: &[u8]) {}
+}
+
+/// Memory that is always written.
+pub(super) struct Unlocked;
+
+impl WriteLock for Unlocked {
+    fn lock(&self) {}
+
+    fn unlock(&self) {}
 }
 
 /// A counter that stands still: nothing that is decided depends on it.

@@ -1,6 +1,6 @@
 //! stage0's and stage2's own code, on images by themselves.
 
-use super::host::{Core, Host, Now, Uncached};
+use super::host::{Core, Host, Now, Uncached, Unlocked};
 use crate::Error;
 use crate::check::Judge;
 use crate::slot::Placed;
@@ -12,9 +12,9 @@ use boot_select::{METADATA_ROOM, Selection};
 use fail_code::FailCode;
 use lifecycle::{Die, Fuses, Lifecycle, OtpImage, ROLES, ROOT_SLOTS};
 use memory_map::Region;
-use memory_map::qemu_virt::{BOOT_LOG, DRAM_BASE, DRAM_MIN, DTB_ROOM, OS_LOAD, STAGE_CODE};
+use memory_map::qemu_virt::{BOOT_LOG, DRAM_BASE, DRAM_MIN, OS_LOAD, STAGE_CODE};
 use sealed_image::Kind;
-use stage2_production::device_tree::{FixUps, fix_up};
+use stage2_production::device_tree::{FixUps, finish};
 use stage2_production::load::{Trust, load};
 use zeroize::Zeroizing;
 
@@ -91,8 +91,20 @@ pub(super) fn load_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<(
     let mut memory = Zeroizing::new(vec![0; OS_LOAD.size as usize]);
     let mut record = BootRecord::default();
     let mut timeline = Timeline::new(&mut record, Stage::Stage2, 0);
-    let loaded =
-        load(region, &trust, key, &mut host, &mut Core, &Uncached, &Now, &mut memory, OS_LOAD, &mut timeline);
+    let storage_key = || Ok(Key::new(*key.expose()));
+    let loaded = load(
+        region,
+        &trust,
+        &storage_key,
+        &mut host,
+        &mut Core,
+        &Uncached,
+        &Unlocked,
+        &Now,
+        &mut memory,
+        OS_LOAD,
+        &mut timeline,
+    );
     let confirmed = loaded.and_then(|loaded| loaded.confirm(&trust, &mut memory, OS_LOAD));
     let refused = |what: &str, code| Error::Refused {
         what: format!("the {what} is not loaded"),
@@ -104,14 +116,14 @@ pub(super) fn load_system(slot: &[u8], judge: &Judge<'_>, key: &Key) -> Result<(
         memory: Region::new(DRAM_BASE, DRAM_MIN),
         cores: &[0],
         command_line: &os.command_line,
-        initramfs: os.initramfs,
+        initramfs: os.initramfs.map(|held| held.place),
         rng_seed: &random::<64>(),
         kaslr_seed: 0,
         boot_record: BOOT_LOG,
     };
-    let start = (os.device_tree.base - OS_LOAD.base) as usize;
-    // The loader has seen to it that the tree and the room behind it are within the window.
-    let tree = memory.get_mut(start..start + DTB_ROOM as usize).unwrap_or_default();
-    let filled = fix_up(tree, os.device_tree.size as usize, &fix_ups);
-    filled.map(|_| ()).map_err(|error| refused(Kind::DeviceTree.name(), error.code()))
+    let signed = os.device_tree;
+    let start = (signed.place.base - OS_LOAD.base) as usize;
+    let tree = memory.get(start..).unwrap_or_default();
+    let filled = finish(tree, &signed, [&fix_ups, &fix_ups]);
+    filled.map(|_| ()).map_err(|code| refused(Kind::DeviceTree.name(), code))
 }

@@ -1,0 +1,87 @@
+//! The tree that the kernel gets.
+//!
+//! # Threat
+//! *A fault while the tree is filled in*, behind the last look at what goes into it: the kernel would take a part of the command line, or
+//! what an attacker has left in RAM for its initramfs, or a tree that others read otherwise. So it is made twice, the second time
+//! elsewhere and from what the other look has found, and both have to be the same.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::num::NonZero;
+
+use fail_code::FailCode;
+use memory_map::Region;
+use memory_map::qemu_virt::DTB_ROOM;
+use sealed_image::plain_digest;
+
+use super::{DeviceTreeError, FixUps, fix_up};
+use crate::held::{Held, WHOLE};
+
+/// How many bytes filling in adds at most.
+const ADDED: usize = 64 * 1024;
+
+/// A finished tree, which is not in its place yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    bytes: Vec<u8>,
+    held: Held,
+}
+
+impl Finished {
+    /// Returns where it has to lie, and what it has to be.
+    pub const fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Puts it into its place in `memory`, which starts at `window`'s base, and returns its address: whoever does not come here has
+    /// none to tell the kernel.
+    ///
+    /// # Errors
+    /// `None` if it is not there then: after a fault alone.
+    #[inline(never)]
+    pub fn put(&self, memory: &mut [u8], window: Region) -> Option<NonZero<u64>> {
+        let start =
+            self.held.place.base.checked_sub(window.base).and_then(|start| usize::try_from(start).ok());
+        let place = start.and_then(|start| memory.get_mut(start..)).unwrap_or_default();
+        place.iter_mut().zip(&self.bytes).for_each(|(to, from)| *to = *from);
+        let address = NonZero::new(self.held.place.base);
+        if self.held.is_in(memory, window).accepts() { address } else { None }
+    }
+}
+
+/// Fills in the verified tree at the start of `tree`, as each of two looks has found it: neither is made in its place.
+///
+/// # Errors
+/// The code of a [`DeviceTreeError`], and [`FailCode::LooksDiffer`] if the tree is not the one that was `signed`, or comes out
+/// otherwise the second time.
+pub fn finish(tree: &[u8], signed: &Held, [first, second]: [&FixUps<'_>; 2]) -> Result<Finished, FailCode> {
+    let expected = filled(tree, signed, first)?;
+    let bytes = filled(tree, signed, second)?;
+    let place = Region::new(signed.place.base, expected.len() as u64);
+    let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&expected, WHOLE) };
+    let here = Held { place: Region::new(0, bytes.len() as u64), ..held };
+    let same = here.is_in(&bytes, here.place);
+    if cfg!(feature = "control-one-look") || same.accepts() {
+        Ok(Finished { bytes, held })
+    } else {
+        Err(FailCode::LooksDiffer)
+    }
+}
+
+/// Returns a copy of a tree, filled in.
+#[inline(never)]
+fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Vec<u8>, FailCode> {
+    let length = signed.place.size as usize;
+    let mut bytes = vec![0; length + ADDED];
+    bytes.iter_mut().zip(tree.iter().take(length)).for_each(|(to, from)| *to = *from);
+    let copy = Held { place: Region::new(0, signed.place.size), ..*signed };
+    if !copy.is_in(&bytes, Region::new(0, bytes.len() as u64)).accepts() {
+        return Err(FailCode::LooksDiffer);
+    }
+    let length = fix_up(&mut bytes, length, fix_ups).map_err(|error| error.code())?;
+    if length as u64 > DTB_ROOM {
+        return Err(DeviceTreeError::Full.code());
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
