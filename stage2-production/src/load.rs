@@ -294,10 +294,11 @@ pub fn load(
 
     let mut tallies = vec![Tally::default(); objects.len()];
     let opened = open_objects(&objects, &payloads, &mut tallies, cores, caches, memory, window);
-    wipe(place::slice(memory, window, free, Kind::Bundle)?, caches);
+    let staged = place::slice(memory, window, free, Kind::Bundle).map(|staged| wipe(staged, caches));
     // Nothing is written there any more, but where something is refused.
     lock.lock();
     let os = opened.and_then(|evidence| {
+        staged?;
         if evidence.len() != objects.len() {
             return Err(LoadError::Bundle);
         }
@@ -306,7 +307,10 @@ pub fn load(
     if os.is_err() {
         lock.unlock();
         for object in &objects {
-            wipe(place::slice(memory, window, object.place, object.kind())?, caches);
+            // One that has no place in the window was not loaded.
+            if let Ok(place) = place::slice(memory, window, object.place, object.kind()) {
+                wipe(place, caches);
+            }
         }
     }
     timeline.step(Step::OpenObjects, clock.now());

@@ -325,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_stage2_are_read_where_they_lie_and_of_no_other_page() {
+        for page in all() {
+            let (mut bytes, mut altered) = ([0; SecretPage::SIZE], [0; SecretPage::SIZE]);
+            assert!(page.write(&mut bytes) && page.write(&mut altered));
+            let before = bytes;
+            let keys = [SecretPage::os_storage_key(&bytes), SecretPage::rng_secret(&bytes)];
+            assert_eq!(bytes, before);
+            match page.secrets {
+                Secrets::Production { os_storage_key, rng_secret } => {
+                    let expected = [os_storage_key, rng_secret].map(|key| *key.expose());
+                    assert_eq!(keys.map(|key| *key.unwrap().expose()), expected);
+                }
+                Secrets::Provision { .. } => assert!(keys.iter().all(Option::is_none)),
+            }
+            altered[SecretPage::SIZE / 2] ^= 1;
+            assert!(
+                SecretPage::os_storage_key(&altered).is_none() && SecretPage::rng_secret(&altered).is_none()
+            );
+        }
+    }
+
+    #[test]
     fn a_page_that_is_too_small_is_refused() {
         let [page, ..] = all();
         assert!(!page.write(&mut [0; SecretPage::SIZE - 1]));

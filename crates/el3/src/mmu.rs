@@ -33,7 +33,7 @@ pub enum Kind {
     ReadOnlyDevice,
     /// Secure code and constants: executable, never writable.
     Code,
-    /// Secure memory that is only read, and never executed.
+    /// Memory that is only read, and never executed.
     ReadOnly,
     /// Secure data: writable, never executable.
     Data,
@@ -109,7 +109,7 @@ impl Level1 {
         self.map_dram_as(base, size, Kind::Data)
     }
 
-    /// Maps it so that it is only read.
+    /// Maps non-secure DRAM as [`Level1::map_dram`] does, but so that it is only read.
     pub const fn map_dram_read_only(self, base: u64, size: u64) -> Self {
         self.map_dram_as(base, size, Kind::ReadOnly)
     }

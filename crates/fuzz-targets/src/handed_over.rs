@@ -59,8 +59,17 @@ pub(crate) fn secret_page(data: &[u8]) -> Verdict {
 /// Whether a page is taken.
 fn take(data: &[u8]) -> bool {
     let mut page = data.to_vec();
+    let read = [SecretPage::os_storage_key(&page), SecretPage::rng_secret(&page)];
+    let read = read.map(|key| key.map(|key| *key.expose()));
     let taken = SecretPage::take(&mut page);
     assert!(page.iter().all(|byte| *byte == 0), "secrets are left in the page");
+    let expected = match taken.as_ref().map(|page| &page.secrets) {
+        Some(Secrets::Production { os_storage_key, rng_secret }) => {
+            [os_storage_key, rng_secret].map(|key| Some(*key.expose()))
+        }
+        Some(Secrets::Provision { .. }) | None => [None; 2],
+    };
+    assert_eq!(read, expected, "stage2 reads what the page has for it");
     let Some(taken) = taken else { return false };
     let mut again = vec![0; SecretPage::SIZE];
     assert!(taken.write(&mut again));

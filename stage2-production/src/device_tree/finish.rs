@@ -7,12 +7,15 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::num::NonZero;
 
+use boot_crypto::equal;
 use fail_code::FailCode;
 use memory_map::Region;
 use memory_map::qemu_virt::DTB_ROOM;
 use sealed_image::plain_digest;
+use zeroize::Zeroizing;
 
 use super::{DeviceTreeError, FixUps, fix_up};
 use crate::held::{Held, WHOLE};
@@ -20,8 +23,11 @@ use crate::held::{Held, WHOLE};
 /// How many bytes filling in adds at most.
 const ADDED: usize = 64 * 1024;
 
+/// What lies behind a tree while it is put into its place.
+const GUARD: [u8; 16] = [0xA5; 16];
+
 /// A finished tree, which is not in its place yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Finished {
     bytes: Vec<u8>,
     held: Held,
@@ -33,19 +39,30 @@ impl Finished {
         &self.held
     }
 
-    /// Puts it into its place in `memory`, which starts at `window`'s base, and returns its address: whoever does not come here has
-    /// none to tell the kernel.
+    /// Puts it into its place in `memory`, which starts at `window`'s base, and returns the address of the memory that it lies in then:
+    /// whoever does not come here has none to tell the kernel.
     ///
     /// # Errors
-    /// `None` if it is not there then: after a fault alone.
+    /// `None` if it is not there then, or if more was copied: after a fault alone.
     #[inline(never)]
     pub fn put(&self, memory: &mut [u8], window: Region) -> Option<NonZero<u64>> {
-        let start =
-            self.held.place.base.checked_sub(window.base).and_then(|start| usize::try_from(start).ok());
-        let place = start.and_then(|start| memory.get_mut(start..)).unwrap_or_default();
+        let start = self.held.place.base.checked_sub(window.base)?;
+        let place = memory.get_mut(usize::try_from(start).ok()?..)?;
+        let (place, behind) = place.split_at_mut_checked(self.bytes.len())?;
+        let guard = behind.first_chunk_mut()?;
+        *guard = GUARD;
         place.iter_mut().zip(&self.bytes).for_each(|(to, from)| *to = *from);
-        let address = NonZero::new(self.held.place.base);
-        if self.held.is_in(memory, window).accepts() { address } else { None }
+        let no_more = equal(guard, &GUARD);
+        *guard = [0; GUARD.len()];
+        let address = NonZero::new(place.as_ptr().addr() as u64);
+        if self.held.is_in(memory, window).and(no_more).accepts() { address } else { None }
+    }
+}
+
+/// Its bytes hold seeds of random numbers.
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finished").field("place", &self.held.place).finish_non_exhaustive()
     }
 }
 
@@ -55,7 +72,7 @@ impl Finished {
 /// The code of a [`DeviceTreeError`], and [`FailCode::LooksDiffer`] if the tree is not the one that was `signed`, or comes out
 /// otherwise the second time.
 pub fn finish(tree: &[u8], signed: &Held, [first, second]: [&FixUps<'_>; 2]) -> Result<Finished, FailCode> {
-    let expected = filled(tree, signed, first)?;
+    let expected = Zeroizing::new(filled(tree, signed, first)?);
     let bytes = filled(tree, signed, second)?;
     let place = Region::new(signed.place.base, expected.len() as u64);
     let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&expected, WHOLE) };
@@ -79,7 +96,7 @@ fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Vec<u8>, F
         return Err(FailCode::LooksDiffer);
     }
     let length = fix_up(&mut bytes, length, fix_ups).map_err(|error| error.code())?;
-    if length as u64 > DTB_ROOM {
+    if (length + GUARD.len()) as u64 > DTB_ROOM {
         return Err(DeviceTreeError::Full.code());
     }
     bytes.truncate(length);

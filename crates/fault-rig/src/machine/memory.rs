@@ -62,6 +62,7 @@ impl Machine {
     /// be written from now on, until a fault does: then they are saved and set back as well.
     pub fn keep(&mut self, ram: &[Region], written: &[Region]) {
         self.kept = written.to_vec();
+        self.blank.clear();
         for region in ram {
             let mut at = region.base;
             let end = Region::new(region.end(), 0);
