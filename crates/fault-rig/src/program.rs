@@ -85,6 +85,12 @@ impl Program {
         })
     }
 
+    /// Returns the addresses behind the instructions that wait for an interrupt.
+    pub fn waits(&self) -> Vec<u64> {
+        let words = self.text.clone().step_by(4);
+        words.filter(|at| self.instruction(*at) == Some(WFI)).map(|at| at + 4).collect()
+    }
+
     /// Returns the address of the function whose name ends with `name`.
     ///
     /// # Panics
@@ -96,6 +102,9 @@ impl Program {
         found[0]
     }
 }
+
+/// `wfi`, Arm ARM C6.2.
+const WFI: u32 = 0xD503_207F;
 
 fn demangled(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))

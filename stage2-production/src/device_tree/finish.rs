@@ -29,7 +29,7 @@ const GUARD: [u8; 16] = [0xA5; 16];
 /// A finished tree, which is not in its place yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Finished {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     held: Held,
 }
 
@@ -51,7 +51,7 @@ impl Finished {
         let (place, behind) = place.split_at_mut_checked(self.bytes.len())?;
         let guard = behind.first_chunk_mut()?;
         *guard = GUARD;
-        place.iter_mut().zip(&self.bytes).for_each(|(to, from)| *to = *from);
+        place.iter_mut().zip(self.bytes.iter()).for_each(|(to, from)| *to = *from);
         let no_more = equal(guard, &GUARD);
         *guard = [0; GUARD.len()];
         let address = NonZero::new(place.as_ptr().addr() as u64);
@@ -72,24 +72,22 @@ impl fmt::Debug for Finished {
 /// The code of a [`DeviceTreeError`], and [`FailCode::LooksDiffer`] if the tree is not the one that was `signed`, or comes out
 /// otherwise the second time.
 pub fn finish(tree: &[u8], signed: &Held, [first, second]: [&FixUps<'_>; 2]) -> Result<Finished, FailCode> {
-    let expected = Zeroizing::new(filled(tree, signed, first)?);
-    let bytes = filled(tree, signed, second)?;
-    let place = Region::new(signed.place.base, expected.len() as u64);
-    let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&expected, WHOLE) };
-    let here = Held { place: Region::new(0, bytes.len() as u64), ..held };
-    let same = here.is_in(&bytes, here.place);
+    let expected = filled(tree, signed, first)?;
+    let made = filled(tree, signed, second)?;
+    let same = equal(&expected.held.digest, &made.held.digest);
     if cfg!(feature = "control-one-look") || same.accepts() {
-        Ok(Finished { bytes, held })
+        // What is put into its place is one of them, and what it has to be the other.
+        Ok(Finished { bytes: made.bytes, held: expected.held })
     } else {
         Err(FailCode::LooksDiffer)
     }
 }
 
-/// Returns a copy of a tree, filled in.
+/// Fills in a copy of a tree.
 #[inline(never)]
-fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Vec<u8>, FailCode> {
+fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Finished, FailCode> {
     let length = signed.place.size as usize;
-    let mut bytes = vec![0; length + ADDED];
+    let mut bytes = Zeroizing::new(vec![0; length + ADDED]);
     bytes.iter_mut().zip(tree.iter().take(length)).for_each(|(to, from)| *to = *from);
     let copy = Held { place: Region::new(0, signed.place.size), ..*signed };
     if !copy.is_in(&bytes, Region::new(0, bytes.len() as u64)).accepts() {
@@ -100,5 +98,7 @@ fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Vec<u8>, F
         return Err(DeviceTreeError::Full.code());
     }
     bytes.truncate(length);
-    Ok(bytes)
+    let place = Region::new(signed.place.base, length as u64);
+    let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&bytes, WHOLE) };
+    Ok(Finished { bytes, held })
 }

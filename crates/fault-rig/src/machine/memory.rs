@@ -131,7 +131,7 @@ impl Machine {
         inner.counter = snapshot.counter;
         inner.path = snapshot.path;
         inner.inside = snapshot.inside;
-        inner.computed = 0;
+        (inner.computed, inner.waited) = (0, 0);
         inner.end = None;
     }
 

@@ -24,6 +24,8 @@ use memory::{Bus, Stray, open};
 
 /// The least number of bytes that are cleared at once.
 const CLEARED_AT_ONCE: u64 = 4096;
+/// How often a core may wait for an interrupt.
+const WAITS: u32 = 1000;
 /// EL3 on its own stack, every interrupt masked: the state of a core at reset.
 const EL3H_MASKED: u64 = 0x3CD;
 
@@ -64,6 +66,8 @@ pub struct Watch {
     pub clean: (u64, &'static [Region]),
     /// A function whose result depends on nothing but what its arguments point to.
     pub pure: Pure,
+    /// Where a core goes on that has waited for an interrupt: there are none, so whoever comes there again and again stands still.
+    pub waits: Vec<u64>,
 }
 
 /// What hooks see.
@@ -77,6 +81,9 @@ struct Inner {
     clear: (u64, Region),
     clean: (u64, &'static [Region]),
     pure: Pure,
+    waits: Vec<u64>,
+    /// How often the core has waited.
+    waited: u32,
     /// What the pure function makes of its inputs, where that is looked up.
     results: Option<Arc<Results>>,
     marks: Vec<u64>,
@@ -125,6 +132,8 @@ impl Machine {
             clear: watch.clear,
             clean: watch.clean,
             pure: watch.pure,
+            waits: watch.waits.clone(),
+            waited: 0,
             results: None,
             marks: Vec::new(),
             trace: None,
@@ -408,6 +417,8 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
     } else if inner.events >= inner.limit.saturating_add(inner.computed) {
         // Before the marks: whoever goes on from one by a step that the limit forbids would stay there for ever.
         Some(End::Limit)
+    } else if inner.waits.contains(&address) && inner.waits_on() {
+        Some(End::Dead)
     } else if inner.marks.contains(&address) {
         Some(End::Mark(address))
     } else {
@@ -420,6 +431,12 @@ fn event(uc: &mut Unicorn<'_, Inner>, address: u64) {
 }
 
 impl Inner {
+    /// Counts that the core has waited, and tells whether that was too often.
+    fn waits_on(&mut self) -> bool {
+        self.waited += 1;
+        self.waited > WAITS
+    }
+
     fn count(&mut self, address: u64) {
         self.events += 1;
         self.path = (self.path.rotate_left(5) ^ address).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -105,6 +105,7 @@ impl Stage0 {
             clear: (self.program.find("memset"), STAGE_RUN),
             clean: (self.program.find("el3::cache::clean"), &[STAGE_RUN]),
             pure: Pure { entry: self.multiplication(), inputs: [32, 96, 32], output: 72 },
+            waits: self.program.waits(),
         };
         let mut machine = Machine::new(Devices::default(), &watch);
         machine.rom(STAGE0_EXECUTABLE, &self.flat);

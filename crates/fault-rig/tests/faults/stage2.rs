@@ -69,6 +69,7 @@ impl Stage2 {
             clear: (self.program.find("memset"), STAGE_RUN),
             clean: (self.program.find("el3::cache::clean_range"), &[STAGE_RUN, OS_LOAD]),
             pure: Pure { entry: self.multiplication(), inputs: [32, 96, 32], output: 72 },
+            waits: self.program.waits(),
         };
         let slots = [OS_SLOT_A, OS_SLOT_B].iter().zip(slots);
         let slots = slots.map(|(region, bytes)| (region.base, bytes.to_vec())).collect();
