@@ -2,8 +2,8 @@
 //!
 //! # Threat
 //! *A fault while the tree is filled in*, behind the last look at what goes into it: the kernel would take a part of the command line, or
-//! what an attacker has left in RAM for its initramfs, or a tree that others read otherwise. So it is made twice, the second time
-//! elsewhere and from what the other look has found, and both have to be the same.
+//! what an attacker has left in RAM for its initramfs, or a tree that others read otherwise. So it is made twice, from what
+//! each look has found and in memory of its own, and both have to be the same; it is put into its place last of all.
 
 use alloc::vec;
 use alloc::vec::Vec;
