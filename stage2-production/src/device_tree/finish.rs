@@ -102,3 +102,19 @@ fn filled(tree: &[u8], signed: &Held, fix_ups: &FixUps<'_>) -> Result<Finished, 
     let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&bytes, WHOLE) };
     Ok(Finished { bytes, held })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_what_it_has_to_be_in_its_place_is_told_to_nobody() {
+        let (right, window) = ([1, 2, 3, 4], Region::new(0x4800_0000, 64));
+        let place = Region::new(window.base, right.len() as u64);
+        let held = Held { place, chunk_size: WHOLE, digest: plain_digest(&right, WHOLE) };
+        for (bytes, is_told) in [(&right[..], true), (&[1, 2, 3, 5], false), (&[1, 2, 3], false)] {
+            let tree = Finished { bytes: Zeroizing::new(bytes.to_vec()), held };
+            assert_eq!(tree.put(&mut [0xEE; 64], window).is_some(), is_told, "{bytes:?}");
+        }
+    }
+}
