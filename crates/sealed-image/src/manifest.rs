@@ -61,9 +61,13 @@ impl Manifest<'_> {
             return Err(Error::ChunkSize { found: self.chunk_size });
         }
         let outside = Error::LoadRange;
-        let end = self.load_address.checked_add(self.plain_size).ok_or(outside)?;
+        self.load_address.checked_add(self.plain_size).ok_or(outside)?;
         let entry_fits = if self.kind.executable() {
-            (self.load_address..end).contains(&self.entry) && self.entry.is_multiple_of(4)
+            // Instructions are whole words, and the first one lies in the payload whole.
+            let first = self.entry.checked_sub(self.load_address);
+            let behind = first.and_then(|first| first.checked_add(4));
+            (self.load_address | self.entry).is_multiple_of(4)
+                && behind.is_some_and(|behind| behind <= self.plain_size)
         } else {
             self.entry == 0
         };

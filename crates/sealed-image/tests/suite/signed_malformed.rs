@@ -94,6 +94,8 @@ fn manifest_values_out_of_range_are_refused() {
         (4, cbor(u64::MAX), ManifestMalformed),
         (5, cbor(end), LoadAddress),
         (5, cbor(end - 4999), LoadAddress),
+        (5, cbor(LOAD + 1), LoadAddress),
+        (5, cbor(LOAD + 6), LoadAddress),
         (5, cbor(LOAD + 12), LoadAddress),
         (6, cbor(0_u64), LoadAddress),
         (6, cbor(LOAD - 4), LoadAddress),
@@ -123,6 +125,19 @@ fn manifest_values_out_of_range_are_refused() {
         let mut values = manifest_values();
         values[field - 1] = value.clone();
         assert_eq!(code_of_manifest(&map(&values)), Some(expected), "field {field}: {value:02X?}");
+    }
+}
+
+#[test]
+fn the_first_instruction_lies_in_the_payload_whole() {
+    let code = |entry: u64, size: u64| {
+        let mut values = manifest_values();
+        (values[5], values[6]) = (cbor(entry), cbor(size));
+        code_of_manifest(&map(&values))
+    };
+    assert_eq!(code(LOAD + 4996, 5000), None);
+    for size in [4997, 4998, 4999] {
+        assert_eq!(code(LOAD + 4996, size), Some(FailCode::LoadAddress), "{size} bytes");
     }
 }
 
