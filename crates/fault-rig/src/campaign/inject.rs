@@ -12,6 +12,8 @@ use crate::register::Register;
 const SLACK: u64 = 5_000;
 /// How often a run says how far it has come.
 const TELLING: Duration = Duration::from_secs(60);
+/// At one in so many places it is seen that the machine which was set back goes its way as if there had been no fault.
+const PROVED: usize = 64;
 
 impl Scene<'_> {
     pub(super) fn inject_all(&self, reference: &Reference, points: &[Point], share: Share) -> Tally {
@@ -50,9 +52,24 @@ impl Scene<'_> {
                     eprintln!("VIOLATION {found}");
                 }
             }
+            if done % PROVED == 0 {
+                machine.restore(&before);
+                self.goes_its_way(&mut machine, reference);
+            }
             machine.restore(&block);
         }
         tally
+    }
+
+    /// # Panics
+    /// If a machine that was set back does anything else than in the run without a fault: then what was found after other faults is worth
+    /// nothing.
+    fn goes_its_way(&self, machine: &mut Machine, reference: &Reference) {
+        let from = machine.events();
+        let end = machine.run(u64::MAX, reference.events + SLACK, &[]);
+        let way = (end, machine.path(), machine.events());
+        let same = way == (reference.end, reference.path, reference.events);
+        assert!(same, "{}: set back to event {from}, it goes another way: {end:x?}", self.name);
     }
 
     fn inject(

@@ -11,6 +11,9 @@ const COUNTER_HZ: u64 = memory_map::qemu_virt::COUNTER_HZ;
 /// How far the counter moves with each reading.
 const TICK: u64 = 1000;
 
+/// The register that makes virtual interrupts pending, with its bits `VI` and `VF`.
+const HCR_EL2: RegisterARM64CP = RegisterARM64CP { op0: 3, op1: 4, crn: 1, crm: 1, op2: 0, val: 0 };
+
 impl Machine {
     /// Goes on behind an access to the interrupt controller's core interface (`ICC_*`), which this engine's core does not have: what is
     /// written there goes nowhere, and it reads as zero. False if the core stands at something else.
@@ -36,6 +39,15 @@ impl Machine {
         // A write ends a basic block.
         self.uc.get_data_mut().inside = reads;
         true
+    }
+
+    /// Takes back what the engine keeps apart from the registers that it sets back: which virtual interrupts are pending, and what it
+    /// knows of the page tables.
+    pub(super) fn take_back(&mut self) {
+        let mut hypervisor = HCR_EL2;
+        self.uc.reg_read_arm64_coproc(&mut hypervisor).expect("it can be read");
+        self.uc.reg_write_arm64_coproc(&hypervisor).expect("it can be written");
+        self.uc.ctl_flush_tlb().expect("it can be emptied");
     }
 
     /// Enters the vector of an exception, which this engine leaves to whoever drives it.
@@ -66,4 +78,44 @@ pub(super) fn read_register(uc: &mut Unicorn<'_, Inner>, into: Reg, register: &R
     };
     uc.reg_write(into, value).expect("it can be written");
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_map::Region;
+
+    use crate::machine::Pure;
+    use crate::{Devices, End, Machine, Watch};
+
+    /// `mov x0, #64`; `msr hcr_el2, x0`, which makes a virtual FIQ pending; `wfi`; `b .-4`.
+    const CODE: [u32; 4] = [0xD280_0800, 0xD51C_1100, 0xD503_207F, 0x17FF_FFFF];
+    const BASE: u64 = 0x0E20_0000;
+    const WAITS: u64 = BASE + 8;
+
+    /// Were it pending still, the core would not halt where a run has to stop inside of a basic block: the engine stops there by a halt.
+    #[test]
+    fn an_interrupt_that_a_run_has_made_pending_is_not_when_it_is_set_back() {
+        let watch = Watch {
+            code: BASE..BASE + 4096,
+            stop: 0,
+            clear: (0, Region::new(0, 0)),
+            clean: (0, &[]),
+            pure: Pure { entry: 0, inputs: [0; 3], output: 0 },
+            waits: vec![WAITS + 4],
+        };
+        let mut machine = Machine::new(Devices::default(), &watch);
+        machine.ram(Region::new(BASE, 4096), &[]);
+        CODE.iter().zip((BASE..).step_by(4)).for_each(|(word, at)| machine.write(at, &word.to_le_bytes()));
+        machine.set_pc(WAITS);
+        let before = machine.save();
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Dead);
+        let halted = machine.events();
+        machine.restore(&before);
+        machine.set_pc(BASE);
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Dead);
+        assert!(machine.events() > halted + 100, "the core goes on although it waits");
+        machine.restore(&before);
+        assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Dead);
+        assert_eq!(machine.events(), halted);
+    }
 }

@@ -106,6 +106,7 @@ impl Machine {
     /// Sets the machine back.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         self.uc.context_restore(&snapshot.context).expect("a context of this engine");
+        self.take_back();
         for (base, bytes) in &snapshot.memory {
             self.uc.mem_write(*base, bytes).expect("memory can be written");
         }
