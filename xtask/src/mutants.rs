@@ -5,7 +5,6 @@
 //! sources is changed in one place at a time; the sources themselves never are, and neither is what is built from them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -47,6 +46,22 @@ struct Protection {
     test: String,
 }
 
+impl Protection {
+    /// Tells whether its row of the table has one of these words, or there are none.
+    fn has_one_of(&self, words: &[String]) -> bool {
+        words.is_empty() || words.iter().any(|word| self.row().contains(word))
+    }
+
+    /// Its row of the table, in Markdown.
+    fn row(&self) -> String {
+        let Self { against, file, code, package, program, test, .. } = self;
+        let line = code.trim().lines().next().unwrap_or_default().replace('|', "\\|");
+        let program = program.as_deref().map(|program| format!(", `{program}`")).unwrap_or_default();
+        let file = file.display();
+        format!("| {against} | `{file}`: `{line}` | `{package}`{program}: `{test}` |\n")
+    }
+}
+
 /// What became of the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -60,15 +75,22 @@ enum Outcome {
     NotCompiled,
 }
 
-/// Takes every protection away in turn; `Ok(false)` if a test does not notice. With `record`, writes the list into
-/// docs/verification.md.
+/// Takes every protection away in turn, or those with one of these words in their rows; `Ok(false)` if a test does not notice. With
+/// `record`, writes the list into docs/verification.md.
 ///
 /// # Errors
-/// If the list does not fit the sources, a test is red before anything was taken away, or cargo cannot be run.
-pub(crate) fn run(record: bool) -> Result<bool> {
+/// If the list does not fit the sources, no row has any of the words, a test is red before anything was taken away, or cargo cannot be run.
+pub(crate) fn run(words: &[String], record: bool) -> Result<bool> {
     let start = Instant::now();
-    let protections = list()?;
+    let mut protections = list()?;
     check(&protections)?;
+    protections.retain(|protection| protection.has_one_of(words));
+    if protections.is_empty() {
+        bail!(
+            "no protection of xtask/protections.toml has {} in its row of docs/verification.md",
+            words.join(" or ")
+        );
+    }
     // Some tests judge on the host, with the stages of the sources as they are for what is to be booted.
     firmware::build()?;
     let tree = Tree::copy()?;
@@ -158,13 +180,7 @@ fn by_program(protections: &[Protection]) -> BTreeMap<(&str, Option<&str>), BTre
 /// The list as a table in Markdown.
 fn table(protections: &[Protection]) -> String {
     let mut table = String::from("| without it | code | test that turns red |\n|---|---|---|\n");
-    for Protection { against, file, code, package, program, test, .. } in protections {
-        let line = code.trim().lines().next().unwrap_or_default().replace('|', "\\|");
-        let program = program.as_deref().map(|program| format!(", `{program}`")).unwrap_or_default();
-        let file = file.display();
-        writeln!(table, "| {against} | `{file}`: `{line}` | `{package}`{program}: `{test}` |")
-            .expect("a string takes it");
-    }
+    protections.iter().for_each(|protection| table.push_str(&protection.row()));
     table
 }
 
@@ -283,6 +299,18 @@ mod tests {
             page.contains(&table),
             "docs/verification.md shows another list: `cargo xtask test --mutants --record` writes this one\n{table}"
         );
+    }
+
+    #[test]
+    fn words_choose_rows_that_have_one_of_them() {
+        let (protections, words) =
+            (list().unwrap(), |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let chosen = |words: &[String]| protections.iter().filter(|it| it.has_one_of(words)).count();
+        assert_eq!(chosen(&words(&[])), protections.len());
+        let (one, other) = (chosen(&words(&["crates/store/"])), chosen(&words(&["crates/lifecycle/"])));
+        assert!(one > 0 && other > 0);
+        assert_eq!(chosen(&words(&["crates/store/", "crates/lifecycle/"])), one + other);
+        assert_eq!(chosen(&words(&["no row has this"])), 0);
     }
 
     #[test]
