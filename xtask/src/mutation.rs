@@ -137,6 +137,10 @@ pub(crate) fn run(python: &Path) -> Result<(Figure, String)> {
 /// Runs one set.
 fn outcomes(program: &Path, set: &Set, python: &Path) -> Result<Outcomes> {
     let folder = workspace::kiln_dir().join("mutation");
+    // What an earlier run has left must not be taken for this one's.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut command = Command::new(program);
     command.current_dir(workspace::root()).env("KILN_PYTHON", python).env("CARGO_INCREMENTAL", "1");
@@ -157,8 +161,11 @@ fn outcomes(program: &Path, set: &Set, python: &Path) -> Result<Outcomes> {
         command.args(["--file", file]);
     }
     command.arg("--").args(set.tests);
-    // It ends with another code for each way in which changes were not noticed: what it wrote says more.
     let status = command.status().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
+    // Changes that were not noticed, or ran too long, are read from what it wrote; with any other code it has not tried all.
+    if !matches!(status.code(), Some(0 | 2 | 3)) {
+        bail!("cargo-mutants ended with {status}: see {}", folder.join("mutants.out/log").display());
+    }
     let path = folder.join("mutants.out/outcomes.json");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cargo-mutants ended with {status} and left no {}", path.display()))?;
