@@ -140,6 +140,9 @@ impl Die {
 
     /// Powers it on with a station, and kills the emulator once `is_now` says so, or `after` that: it is shown the flash,
     /// and whether the device has begun to prove that it is closed. The cut counts if the device had not come to its end.
+    ///
+    /// # Panics
+    /// If the device comes neither there nor to its end: it hangs.
     pub fn cut_when(
         &self,
         authority: &dyn Authorise,
@@ -161,6 +164,10 @@ impl Die {
             while !is_now() && !over.load(Ordering::Relaxed) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_micros(20));
             }
+            assert!(
+                Instant::now() < deadline,
+                "in {WITHIN:?} the device has come neither there nor to its end"
+            );
             std::thread::sleep(after);
             // The link ends with the machine, and then the station is done as well.
             let in_time = !over.load(Ordering::Relaxed);

@@ -191,11 +191,8 @@ fn after_every_step_nothing_lies_where_it_may_not() {
 
     let stage1 = factory.package.release.facts.stage1_measurement;
     let (before_birth, from_seed) = (keys_before_birth(&die, &stage1), keys_from_seed(&die));
-    let mut slots = keys_of_slot(&die.region(BOOT_SLOT_A), &die.secrets().boot_key());
-    slots.extend(keys_of_slot(&die.region(BOOT_SLOT_B), &die.secrets().boot_key()));
-    let os = die.files.read_disk(OS_SLOT_A.part(0, 1 << 20)).unwrap();
-    let of_os_slot = keys_of_slot(&os, &die.secrets().os_key());
-    slots.extend(of_os_slot.iter().map(copy));
+    let (boot, of_os_slot) = keys_of_slots(&die);
+    let slots: Vec<Secret> = boot.iter().chain(&of_os_slot).map(copy).collect();
     let package = keys_of_package(&factory.package);
     let all = || before_birth.iter().chain(&from_seed).chain(&slots).chain(&package);
     let of = |names: &[&str]| -> Vec<Secret> {
@@ -343,6 +340,8 @@ fn whenever_power_goes_away_nothing_lies_where_it_may_not() {
         }
         let mut secrets = keys_before_birth(&die, &factory.package.release.facts.stage1_measurement);
         secrets.extend(keys_from_seed(&die));
+        let (boot, os) = keys_of_slots(&die);
+        secrets.extend(boot.into_iter().chain(os));
         secrets.extend(package.iter().map(copy));
         let everywhere = scan(&plain, &secrets);
         secrets.retain(|secret| ["silicon secret", "die key"].contains(&secret.name.as_str()));
@@ -376,6 +375,14 @@ fn whenever_power_goes_away_nothing_lies_where_it_may_not() {
             "{counted} cuts of {dies} dies, at {journals} lengths of the journal; secure RAM at {secure} of them"
         ))
         .report();
+}
+
+/// The keys of every image in the slots of a closed device: of the boot slots, and of the first OS slot.
+fn keys_of_slots(die: &Die) -> (Vec<Secret>, Vec<Secret>) {
+    let boot_key = die.secrets().boot_key();
+    let boot = [BOOT_SLOT_A, BOOT_SLOT_B].map(|slot| keys_of_slot(&die.region(slot), &boot_key));
+    let os = die.files.read_disk(OS_SLOT_A.part(0, 1 << 20)).unwrap();
+    (boot.into_iter().flatten().collect(), keys_of_slot(&os, &die.secrets().os_key()))
 }
 
 fn copy(secret: &Secret) -> Secret {
