@@ -29,6 +29,7 @@ const RIGS: &[&str] = &[
     "kiln verify, against stages in QEMU",
     "kiln verify, of packages, against stage1",
     "malformed fields of images, signed again",
+    "malformed fields of journals, checksummed again",
     "malformed fields of messages, signed again",
     "model check",
     "power cuts, every operation",

@@ -93,11 +93,11 @@ fn packages(lot: &Lot, other: &Lot) -> Vec<Altered> {
 fn stage1(lot: &Lot, package: &[u8]) -> Result<(), FailCode> {
     let mut device = Device::new(lot, &SiliconVendor::found().unwrap(), 1, 1);
     device.change_disk(PACKAGE, |disk| {
-        disk.fill(0);
+        disk.fill(0xFF);
         disk[..package.len()].copy_from_slice(package);
     });
-    let (handoff, station) = (stage0::boot(&device, lot), lot.desk(&device).station());
-    match device.run(handoff, station).end {
+    let station = lot.desk(&device).station();
+    match stage0::power_on(&mut device, station).end {
         End::Closed => Ok(()),
         End::Refused(code) => Err(code),
     }

@@ -38,7 +38,7 @@ impl Case {
 
     /// Runs stage1 once.
     pub(crate) fn run(&mut self, station: Station) -> Cycle {
-        self.device.run(stage0::boot(&self.device, &self.lot), station)
+        stage0::power_on(&mut self.device, station)
     }
 
     /// Runs stage1 once and checks that it refuses with this code and says so everywhere, that no fuse has burned, that

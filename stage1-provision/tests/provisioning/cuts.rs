@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use boot_crypto::host::remembering;
 use boot_crypto::{Digest, Sha256};
+use fail_code::FailCode;
 use figures::Figure;
 use lifecycle::Lifecycle;
 use lifecycle::burn::finish_closing;
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B};
 use release::SiliconVendor;
 use release::audit::LeakScan;
 use sim::{Noise, Operation, Source, Tear};
@@ -54,7 +56,7 @@ struct Run {
 
 impl Run {
     /// Powers a device on once and keeps what it does.
-    fn of(lot: &Rc<Lot>, before: Device, desk: Desk) -> Result<Self, lifecycle::Error> {
+    fn of(lot: &Rc<Lot>, before: Device, desk: Desk) -> Result<Self, FailCode> {
         let mut device = before.copy();
         let mut books = vec![(0, desk.book())];
         let kept = Rc::new(std::cell::RefCell::new(Vec::new()));
@@ -65,7 +67,8 @@ impl Run {
             keeping.borrow_mut().push((power.operations() as usize, answering.book()));
             answer.into_iter().collect()
         });
-        let end = device.run(stage0::try_boot(&device, lot)?, station).end;
+        let handoff = stage0::try_boot(&mut device)?;
+        let end = device.run(handoff, station).end;
         let operations = device.power.recorded();
         books.append(&mut kept.borrow_mut());
         Ok(Self { lot: lot.clone(), desk, before, operations, books, end })
@@ -112,14 +115,14 @@ fn difference(a: &Device, b: &Device) -> Digest {
 }
 
 /// Powers the device on until it is closed. Returns how often that took.
-fn carry_on(device: &mut Device, lot: &Lot, desk: &Desk) -> Result<usize, String> {
+fn carry_on(device: &mut Device, desk: &Desk) -> Result<usize, String> {
     let mut last = String::new();
     for power_on in 1..=POWER_ONS {
         if device.lifecycle() == Ok(Lifecycle::Production) {
             return Ok(power_on);
         }
-        match stage0::try_boot(device, lot) {
-            Err(error) => last = format!("stage0: {error:?}"),
+        match stage0::try_boot(device) {
+            Err(code) => last = format!("stage0: {code}"),
             Ok(handoff) => {
                 let cycle = device.run(handoff, desk.station());
                 if cycle.end == End::Closed {
@@ -145,7 +148,7 @@ fn judge(cut: &mut Device, run: &Run, operation: usize, scan: Option<&LeakScan>)
         nothing_leaked(cut, scan);
     }
     let burned = cut.otp.0.contents().to_vec();
-    let power_ons = carry_on(cut, &run.lot, &desk)?;
+    let power_ons = carry_on(cut, &desk)?;
     // As stage2 does before it clears anything away.
     finish_closing(&mut cut.otp).map_err(|error| format!("stage2: {error:?}"))?;
     let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -185,6 +188,8 @@ struct Done {
     by_mode: BTreeMap<String, usize>,
     by_part: BTreeMap<&'static str, usize>,
     most_power_ons: usize,
+    /// First cuts that no second one follows: the die was closed, or its first power-on came to nothing.
+    without_second: [usize; 2],
     violations: Vec<String>,
 }
 
@@ -200,10 +205,11 @@ impl Done {
         other.by_mode.into_iter().for_each(|(mode, cuts)| *self.by_mode.entry(mode).or_default() += cuts);
         other.by_part.into_iter().for_each(|(part, cuts)| *self.by_part.entry(part).or_default() += cuts);
         self.most_power_ons = self.most_power_ons.max(other.most_power_ons);
+        self.without_second.iter_mut().zip(other.without_second).for_each(|(all, these)| *all += these);
         self.violations.extend(other.violations);
     }
 
-    fn report(&self, rig: &str, due: u64) {
+    fn report(&self, rig: &str, due: u64, more: &str) {
         let list = |counts: &mut dyn Iterator<Item = (String, usize)>| {
             counts.map(|(what, cuts)| format!("{cuts} {what}")).collect::<Vec<_>>().join(", ")
         };
@@ -212,7 +218,7 @@ impl Done {
         Figure::new(rig, "distinct cuts", due)
             .ran(self.cuts as u64)
             .violations(&self.violations)
-            .note(format!("{modes}; {parts}; at most {} power-ons to close", self.most_power_ons))
+            .note(format!("{modes}; {parts}; at most {} power-ons to close{more}", self.most_power_ons))
             .report();
     }
 }
@@ -301,7 +307,20 @@ fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
 fn whatever_a_power_cut_leaves_the_next_start_makes_good() {
     let next = AtomicUsize::new(0);
     let done = on_all_cores(|_, _| cut_all(&first_run(), &next));
-    done.report("power cuts, every operation", 50_000);
+    done.report("power cuts, every operation", 50_000, "");
+}
+
+/// The control: without a whole stage1 in either slot a device is not carried on.
+#[test]
+fn a_device_that_has_lost_its_stage_is_seen() {
+    let run = first_run();
+    let mut device = run.before.copy();
+    for (slot, is_lost) in [(BOOT_SLOT_A, false), (BOOT_SLOT_B, true)] {
+        device.change_flash(slot, |bytes| bytes[5000] ^= 1);
+        let carried_on = carry_on(&mut device.copy(), &run.desk);
+        assert_eq!(carried_on.is_err(), is_lost, "{carried_on:?}");
+        assert!(!is_lost || carried_on.unwrap_err().starts_with("stage0: K0100 no-bootable-slot"));
+    }
 }
 
 /// First cuts of the second rig, in short and in long runs, and second cuts after each.
@@ -325,10 +344,14 @@ fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
         let first = cut(&device, &run.operations[at], tear, seed);
         let story = format!("{tear:?} at {at}, seed {seed}, {:?}", run.operations[at]);
         if first.device.lifecycle() == Ok(Lifecycle::Production) {
+            done.without_second[0] += 1;
             continue;
         }
         let desk = run.desk.with_book(run.book(at));
-        let Ok(second) = Run::of(&run.lot, first.device, desk) else { continue };
+        let Ok(second) = Run::of(&run.lot, first.device, desk) else {
+            done.without_second[1] += 1;
+            continue;
+        };
         let mut places: Vec<usize> = (0..SECOND).map(|_| chance(second.operations.len())).collect();
         places.sort_unstable();
         places.dedup();
@@ -358,5 +381,9 @@ fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
 #[test]
 fn a_second_cut_while_the_first_is_made_good_is_no_worse() {
     let done = on_all_cores(|worker, workers| cut_twice(&first_run(), worker, workers));
-    done.report("power cuts, two in a row", figures::scaled(500, 15_000));
+    let [closed, refused] = done.without_second;
+    let more = format!(
+        "; no second cut after {closed} first ones that left a closed die, and {refused} at which the next boot came to nothing"
+    );
+    done.report("power cuts, two in a row", figures::scaled(500, 15_000), &more);
 }

@@ -20,7 +20,7 @@ use crate::stage0;
 fn provisioned(lot: &Rc<Lot>, number: u8, entropy: u64) -> (Device, Desk) {
     let mut device = Device::new(lot, &SiliconVendor::found().unwrap(), number, entropy);
     let desk = lot.desk(&device);
-    let cycle = device.run(stage0::boot(&device, lot), desk.station());
+    let cycle = stage0::power_on(&mut device, desk.station());
     assert_eq!(cycle.end, End::Closed, "{}", cycle.console);
     (device, desk)
 }
@@ -31,7 +31,7 @@ fn a_die_is_provisioned_in_one_go_and_shows_nothing() {
         let lot = Rc::new(lot(1, compression));
         let mut device = Device::new(&lot, &SiliconVendor::found().unwrap(), 1, 1);
         let desk = lot.desk(&device);
-        let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+        let cycle = stage0::power_on(&mut device, desk.station());
         assert_eq!(cycle.end, End::Closed, "{}", cycle.console);
         closed(&device, &lot, desk.install());
 
@@ -54,7 +54,7 @@ fn every_step_begins_and_ends_in_its_order_on_the_link_and_in_the_journal() {
     let lot = Rc::new(lot(1, Compression::None));
     let mut device = Device::new(&lot, &SiliconVendor::found().unwrap(), 1, 1);
     let desk = lot.desk(&device);
-    let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+    let cycle = stage0::power_on(&mut device, desk.station());
 
     let progress: Vec<Progress> = cycle
         .link

@@ -10,6 +10,7 @@ mod device;
 mod happy;
 mod judge;
 mod lot;
+mod malformed;
 mod mapped;
 mod ordered;
 mod package;

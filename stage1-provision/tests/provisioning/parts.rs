@@ -63,7 +63,7 @@ fn fuses_that_changed_since_stage0_vouched_for_them_are_refused() {
         (Row::DeviceSeed, FailCode::FuseForeign),
     ] {
         let mut case = Case::new();
-        let handoff = stage0::boot(&case.device, &case.lot);
+        let handoff = stage0::boot(&mut case.device);
         let words = row.words();
         words.clone().for_each(|word| case.device.otp.0.contents_mut()[word] |= 1);
         let fuses = case.device.otp.0.contents().to_vec();

@@ -25,7 +25,7 @@ fn cut_everywhere() -> Vec<Option<Step>> {
     let total = {
         let mut device = Device::new(&lot, &vendor, 1, 1);
         let desk = lot.desk(&device);
-        assert_eq!(device.run(stage0::boot(&device, &lot), desk.station()).end, End::Closed);
+        assert_eq!(stage0::power_on(&mut device, desk.station()).end, End::Closed);
         device.power.operations()
     };
     assert!(total > 900, "only {total} operations");
@@ -34,7 +34,7 @@ fn cut_everywhere() -> Vec<Option<Step>> {
         let mut device = Device::new(&lot, &vendor, 1, 1);
         let desk = lot.desk(&device);
         device.power.cut_at(cut, Tear::Some);
-        let cycle = device.run(stage0::boot(&device, &lot), desk.station());
+        let cycle = stage0::power_on(&mut device, desk.station());
         assert!(device.power.is_off(), "operation {cut} was not reached");
         device.restart();
 
@@ -52,7 +52,7 @@ fn cut_everywhere() -> Vec<Option<Step>> {
             Ok(Lifecycle::Secured | Lifecycle::Closing) => {
                 assert!(matches!(cycle.end, End::Refused(_)), "{context}");
                 Fuses::read(&device.otp.0).unwrap_or_else(|error| panic!("{context}: {error:?}"));
-                let again = device.run(stage0::boot(&device, &lot), desk.station());
+                let again = stage0::power_on(&mut device, desk.station());
                 assert_eq!(again.end, End::Closed, "{context}: {}", again.console);
             }
             other => panic!("{context}: {other:?}"),
@@ -104,15 +104,15 @@ fn a_closing_state_of_which_a_bit_reads_otherwise_is_programmed_once_more() {
         |operation: &Operation| matches!(operation, Operation::Program { bytes, .. } if *bytes == state);
     let mut whole = start.copy();
     whole.power.record();
-    assert_eq!(whole.run(stage0::boot(&whole, &lot), desk.station()).end, End::Closed);
+    assert_eq!(stage0::power_on(&mut whole, desk.station()).end, End::Closed);
     let at = whole.power.recorded().iter().position(marks).unwrap();
     for seed in 0..24 {
         let mut device = start.copy();
         device.power.cut_with(at as u64, Tear::Weak, seed);
-        device.run(stage0::boot(&device, &lot), desk.station());
+        stage0::power_on(&mut device, desk.station());
         device.restart();
         assert_eq!(device.flash.bank.inner.unstable().count(), 1, "seed {seed}: the cut left no such bit");
-        assert_eq!(device.run(stage0::boot(&device, &lot), desk.station()).end, End::Closed);
+        assert_eq!(stage0::power_on(&mut device, desk.station()).end, End::Closed);
         assert_eq!(device.flash.bank.inner.unstable().count(), 0, "seed {seed}");
     }
 }

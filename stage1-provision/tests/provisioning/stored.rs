@@ -33,7 +33,7 @@ fn until(case: &Case, question: Message) -> Station {
 }
 
 /// A die that was stopped before its certificate request was acknowledged: everything is re-keyed.
-fn re_keyed() -> Case {
+pub(crate) fn re_keyed() -> Case {
     let mut case = Case::new();
     case.is_refused(until(&case, Message::Csr), FailCode::AuthorityUnreachable);
     case
@@ -122,7 +122,7 @@ fn the_journal_of_another_die_opens_nothing() {
 }
 
 /// What the entries of a die's journal hold, by their numbers, in their order.
-fn entries(case: &mut Case) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn entries(case: &mut Case) -> Vec<(u8, Vec<u8>)> {
     let mut entries = Vec::new();
     let visit = |entry: store::Entry<'_>| entries.push((entry.kind, entry.payload.to_vec()));
     store::Journal::open(&mut case.device.flash, JOURNAL, &mut [0; MAX_ENTRY], visit).unwrap();
@@ -130,7 +130,7 @@ fn entries(case: &mut Case) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// Writes a journal anew, as anybody can.
-fn write_journal<'e>(case: &mut Case, entries: impl IntoIterator<Item = &'e (u8, Vec<u8>)>) {
+pub(crate) fn write_journal<'e>(case: &mut Case, entries: impl IntoIterator<Item = &'e (u8, Vec<u8>)>) {
     case.device.change_flash(JOURNAL, |bytes| bytes.fill(0xFF));
     let flash = &mut case.device.flash;
     let mut journal = store::Journal::open(flash, JOURNAL, &mut [0; MAX_ENTRY], |_| {}).unwrap();
@@ -212,7 +212,7 @@ fn a_seed_that_is_burned_in_part_without_its_journal_is_scrap() {
             case.device.change_flash(JOURNAL, |bytes| bytes.fill(journal));
             let code = if journal == 0xFF { FailCode::FuseForeign } else { FailCode::JournalInvalid };
             let fuses = case.device.otp.0.contents().to_vec();
-            let cycle = case.device.run(stage0::boot(&case.device, &case.lot), case.desk.station());
+            let cycle = stage0::power_on(&mut case.device, case.desk.station());
             assert_eq!(cycle.end, End::Refused(code), "{}", cycle.console);
             assert!(case.device.otp.0.contents() == fuses);
         }
