@@ -306,13 +306,13 @@ fn what_is_stored_to_guarded_memory_is_stored() {
 #[test]
 fn no_single_fault_boots_a_bad_image() {
     let share = Share {
-        inverted: scaled(4, 12),
-        skipped: scaled(1, 3),
+        inverted: scaled(4, 8),
+        skipped: 1,
         both_ends: figures::is_long(),
         places: scaled(1, 3),
         bits: scaled(4096, 1024),
-        bits_near: scaled(256, 32),
-        looped_scenes: scaled(4, usize::MAX),
+        bits_near: scaled(256, 64),
+        looped_scenes: scaled(4, 6),
         loops: 64,
         from: scenes::from(),
         told: scenes::TOLD,

@@ -215,12 +215,12 @@ fn without_a_fault_a_good_system_is_entered_and_a_bad_one_refused_for_its_own_re
 fn no_single_fault_boots_a_bad_system() {
     let share = Share {
         inverted: scaled(1, 14),
-        skipped: scaled(1, 2),
+        skipped: 1,
         both_ends: false,
         places: scaled(1, 3),
         bits: scaled(8192, 1024),
-        bits_near: scaled(512, 32),
-        looped_scenes: scaled(0, 3),
+        bits_near: scaled(512, 64),
+        looped_scenes: scaled(0, 2),
         loops: 64,
         from: scenes::from(),
         told: scenes::TOLD,
