@@ -150,7 +150,7 @@ impl Test {
             if self.long {
                 verification::record_long(&figures, &commit)?;
             } else {
-                verification::record(&table, "short")?;
+                verification::record(&format!("{table}\nMade from {commit}.\n"), "short")?;
             }
             if let Some(section) = survivors {
                 verification::record(&section, "mutation")?;

@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_a_row_of_every_rig() {
+        let page = read().unwrap();
+        let short = parts(&page, "short").unwrap().1;
+        let missing: Vec<&str> =
+            RIGS.iter().copied().filter(|rig| !short.contains(&format!("\n| {rig} | "))).collect();
+        assert_eq!(missing, [""; 0], "`cargo xtask test --record` writes a table of all rigs");
+    }
+
+    #[test]
     fn a_long_run_can_be_recorded_in_parts() {
         let part = |rig: &str, ran| Figure::new(rig, "cuts", 3).ran(ran).note("a | b");
         let first = long_table("", &[part("model check", 3), part("constant time", 4)], "c0ffee1");
