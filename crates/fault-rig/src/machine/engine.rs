@@ -113,7 +113,10 @@ mod tests {
         machine.restore(&before);
         machine.set_pc(BASE);
         assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Dead);
-        assert!(machine.events() > halted + 100, "the core goes on although it waits");
+        assert!(
+            machine.events() > halted + 100,
+            "the control: with an interrupt pending, waiting does not halt it"
+        );
         machine.restore(&before);
         assert_eq!(machine.run(u64::MAX, u64::MAX, &[]), End::Dead);
         assert_eq!(machine.events(), halted);
