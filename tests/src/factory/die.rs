@@ -161,24 +161,29 @@ impl Die {
             let mut flash = self.flash();
             let deadline = Instant::now() + WITHIN;
             let mut is_now = || is_now(&mut flash, closing.load(Ordering::Relaxed));
-            while !is_now() && !over.load(Ordering::Relaxed) && Instant::now() < deadline {
+            let hangs = loop {
+                if is_now() || over.load(Ordering::Relaxed) {
+                    break false;
+                }
+                if Instant::now() > deadline {
+                    break true;
+                }
                 std::thread::sleep(Duration::from_micros(20));
-            }
-            assert!(
-                Instant::now() < deadline,
-                "in {WITHIN:?} the device has come neither there nor to its end"
-            );
+            };
             std::thread::sleep(after);
             // The link ends with the machine, and then the station is done as well.
             let in_time = !over.load(Ordering::Relaxed);
             machine.kill();
-            in_time
+            (in_time, hangs)
         };
         let attended = attend(&mut machine, "device", authority, patience(), &watch, look)
             .expect("a link to the device");
+        let (counts, hangs) = attended.seen;
+        let said = machine.console.text();
+        assert!(!hangs, "in {WITHIN:?} the device has come neither there nor to its end: {said}");
         let mut flash = self.flash();
         Cut {
-            counts: attended.seen,
+            counts,
             journal: flash.journal().unwrap_or_default(),
             record: attended.record,
             console: machine.console.text(),
