@@ -127,21 +127,21 @@ pub(crate) fn run(python: &Path) -> Result<(Figure, String)> {
     let commit = workspace::commit();
     let program = tools::from_crates_io("cargo-mutants", &["mutants", "--version"], VERSION)?;
     let mut found = Found::default();
-    for set in SETS {
-        found.add(&outcomes(&program, set, python)?)?;
+    // What an earlier run has left must not be taken for this one's.
+    let folder = workspace::kiln_dir().join("mutation");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    for (number, set) in SETS.iter().enumerate() {
+        found.add(&outcomes(&program, set, &folder.join(number.to_string()), python)?)?;
     }
     let explained = explained()?;
     Ok((found.figure(&explained), found.section(&explained, &commit)))
 }
 
 /// Runs one set.
-fn outcomes(program: &Path, set: &Set, python: &Path) -> Result<Outcomes> {
-    let folder = workspace::kiln_dir().join("mutation");
-    // What an earlier run has left must not be taken for this one's.
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+fn outcomes(program: &Path, set: &Set, folder: &Path, python: &Path) -> Result<Outcomes> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut command = Command::new(program);
     command.current_dir(workspace::root()).env("KILN_PYTHON", python).env("CARGO_INCREMENTAL", "1");
     command.env_remove(figures::LONG).env_remove(figures::FOLDER);
@@ -156,7 +156,7 @@ fn outcomes(program: &Path, set: &Set, python: &Path) -> Result<Outcomes> {
         "never",
         "--output",
     ]);
-    command.arg(&folder);
+    command.arg(folder);
     for file in set.files {
         command.args(["--file", file]);
     }
@@ -192,9 +192,7 @@ impl Found {
         for Outcome { scenario, summary } in &outcomes.outcomes {
             let Scenario::Mutant { name } = scenario else {
                 if *summary != Summary::Success {
-                    bail!(
-                        "a test is red before anything was changed: see target/kiln/mutation/mutants.out/log"
-                    );
+                    bail!("a test is red before anything was changed: see the logs in target/kiln/mutation");
                 }
                 continue;
             };

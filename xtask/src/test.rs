@@ -107,6 +107,9 @@ impl Test {
         if self.long {
             cargo.env(figures::LONG, "1");
         }
+        if self.record {
+            cargo.env(verification::RECORDING, "1");
+        }
         let linux = debian::fetch();
         if self.args.is_empty() {
             cargo.args(["--workspace", "--no-fail-fast", "--features", FAULT_RIG]);
