@@ -40,6 +40,8 @@ const AT_ONE: usize = 64;
 const TRIES: u64 = 24;
 /// Power-ons after a cut: a bit that reads otherwise each time may refuse some of them.
 const POWER_ONS: usize = 40;
+/// As many power-ons are nothing to tell of.
+const FEW: usize = 8;
 /// States are compared by pages of this many bytes.
 const PAGE: usize = 4096;
 
@@ -188,6 +190,8 @@ struct Done {
     by_mode: BTreeMap<String, usize>,
     by_part: BTreeMap<&'static str, usize>,
     most_power_ons: usize,
+    /// Cuts that took more power-ons than [`FEW`].
+    slow: usize,
     /// First cuts that no second one follows: the die was closed, or its first power-on came to nothing.
     without_second: [usize; 2],
     violations: Vec<String>,
@@ -200,11 +204,17 @@ impl Done {
         *self.by_part.entry(part(operation)).or_default() += 1;
     }
 
+    fn took(&mut self, power_ons: usize) {
+        self.most_power_ons = self.most_power_ons.max(power_ons);
+        self.slow += usize::from(power_ons > FEW);
+    }
+
     fn add(&mut self, other: Self) {
         self.cuts += other.cuts;
         other.by_mode.into_iter().for_each(|(mode, cuts)| *self.by_mode.entry(mode).or_default() += cuts);
         other.by_part.into_iter().for_each(|(part, cuts)| *self.by_part.entry(part).or_default() += cuts);
         self.most_power_ons = self.most_power_ons.max(other.most_power_ons);
+        self.slow += other.slow;
         self.without_second.iter_mut().zip(other.without_second).for_each(|(all, these)| *all += these);
         self.violations.extend(other.violations);
     }
@@ -218,7 +228,10 @@ impl Done {
         Figure::new(rig, "distinct cuts", due)
             .ran(self.cuts as u64)
             .violations(&self.violations)
-            .note(format!("{modes}; {parts}; at most {} power-ons to close{more}", self.most_power_ons))
+            .note(format!(
+                "{modes}; {parts}; at most {} power-ons to close, more than {FEW} after {} cuts{more}",
+                self.most_power_ons, self.slow
+            ))
             .report();
     }
 }
@@ -285,7 +298,7 @@ fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
                 tries = 0;
                 let scan = Some(&scan).filter(|_| (37 * number + seen.len()).is_multiple_of(128));
                 match judge(&mut left.device, run, number, scan) {
-                    Ok(power_ons) => done.most_power_ons = done.most_power_ons.max(power_ons),
+                    Ok(power_ons) => done.took(power_ons),
                     Err(why) => done
                         .violations
                         .push(format!("{tear:?} at {number}, seed {seed}, {operation:?}: {why}")),
@@ -348,8 +361,12 @@ fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
             continue;
         }
         let desk = run.desk.with_book(run.book(at));
-        let Ok(second) = Run::of(&run.lot, first.device, desk) else {
+        let mut alone = first.device.copy();
+        let Ok(second) = Run::of(&run.lot, first.device, desk.clone()) else {
             done.without_second[1] += 1;
+            if let Err(why) = carry_on(&mut alone, &desk) {
+                done.violations.push(format!("{story}: {why}"));
+            }
             continue;
         };
         let mut places: Vec<usize> = (0..SECOND).map(|_| chance(second.operations.len())).collect();
@@ -367,7 +384,7 @@ fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
             }
             let scan = Some(&scan).filter(|_| done.cuts % 128 == 0);
             match judge(&mut left.device, &second, at, scan) {
-                Ok(power_ons) => done.most_power_ons = done.most_power_ons.max(power_ons),
+                Ok(power_ons) => done.took(power_ons),
                 Err(why) => {
                     done.violations.push(format!("{story}, then {tear:?} at {at}, seed {seed}: {why}"))
                 }

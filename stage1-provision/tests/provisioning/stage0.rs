@@ -36,5 +36,5 @@ pub(crate) fn try_boot(device: &mut Device) -> Result<Handoff, FailCode> {
     let (mut record, mut refused) = (BootRecord::default(), Refused::default());
     let Device { otp, flash, clock, .. } = device;
     ::stage0::boot(&otp.0, flash, &mut memory, clock, 0, &mut record, &mut refused)?;
-    Ok(Handoff::take(&boot_info, &mut secrets, &mut record).unwrap())
+    Handoff::take(&boot_info, &mut secrets, &mut record).map_err(|error| error.code())
 }

@@ -33,7 +33,7 @@ fn until(case: &Case, question: Message) -> Station {
 }
 
 /// A die that was stopped before its certificate request was acknowledged: everything is re-keyed.
-pub(crate) fn re_keyed() -> Case {
+fn re_keyed() -> Case {
     let mut case = Case::new();
     case.is_refused(until(&case, Message::Csr), FailCode::AuthorityUnreachable);
     case
