@@ -162,8 +162,9 @@ fn outcomes(program: &Path, set: &Set, folder: &Path, python: &Path) -> Result<O
     }
     command.arg("--").args(set.tests);
     let status = command.status().with_context(|| format!("cannot start `{}`", exec::show(&command)))?;
-    // Changes that were not noticed, or ran too long, are read from what it wrote; with any other code it has not tried all.
-    if !matches!(status.code(), Some(0 | 2 | 3)) {
+    // Changes that were not noticed or ran too long, and a test that was red before, are read from what it wrote; with any other code
+    // it has not tried all.
+    if !matches!(status.code(), Some(0 | 2 | 3 | 4)) {
         bail!("cargo-mutants ended with {status}: see {}", folder.join("mutants.out/log").display());
     }
     let path = folder.join("mutants.out/outcomes.json");

@@ -107,12 +107,13 @@ impl Test {
         if self.long {
             cargo.env(figures::LONG, "1");
         }
-        if self.record {
-            cargo.env(verification::RECORDING, "1");
-        }
         let linux = debian::fetch();
         if self.args.is_empty() {
             cargo.args(["--workspace", "--no-fail-fast", "--features", FAULT_RIG]);
+            if self.record && !self.long {
+                // The table that this run is to write is not yet there.
+                cargo.args(["--", "--skip", verification::OF_THE_TABLE]);
+            }
         } else {
             cargo.args(&self.args);
         }

@@ -62,7 +62,7 @@ impl Scene<'_> {
         tally
     }
 
-    /// The count of basic blocks is not compared: in very long runs it differs now and then.
+    /// Sees how a machine that was set back ends. Its way through the basic blocks is not compared: in very long runs it differs now and then.
     ///
     /// # Panics
     /// If a machine that was set back ends otherwise than in the run without a fault, or says anything else: then what was found after other
