@@ -14,6 +14,7 @@ mod recipe;
 mod sealed;
 mod token;
 mod update;
+mod update_key;
 
 use common::{Desk, device_tree, elf, elf_at, kernel};
 use memory_map::qemu_virt::STAGE_RUN;
