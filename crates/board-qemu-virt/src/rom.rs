@@ -8,6 +8,9 @@ use memory_map::{MIB, Region};
 
 use crate::{memory, take_once, uart};
 
+/// Where flash0 is mapped.
+const FLASH: usize = map::FLASH0.base as usize;
+
 /// What stage0 reads of flash0: from the boot slots to the state of closing.
 const STORED: Region = Region::new(map::BOOT_SLOT_A.base, map::DEVICE_STATE.end() - map::BOOT_SLOT_A.base);
 
@@ -31,7 +34,7 @@ pub struct Board {
     /// The fuses.
     pub otp: MappedOtp,
     /// The part of flash0 that holds both boot slots and the state of closing.
-    pub flash: MappedNor,
+    pub flash: MappedNor<FLASH>,
     /// Where the next stage is decrypted to.
     pub run: &'static mut [u8],
     /// The page of the `BootInfo`.
@@ -50,8 +53,8 @@ impl Board {
                 Self {
                     console: uart(map::UART0),
                     link: uart(map::UART1),
-                    otp: otp(),
-                    flash: nor(STORED),
+                    otp: MappedOtp::new(flash(map::OTP)),
+                    flash: MappedNor::new(flash(STORED)),
                     run: memory(map::STAGE_RUN),
                     boot_info: memory(map::BOOT_INFO),
                     secrets: memory(map::HANDOFF_SECRETS),
@@ -79,16 +82,9 @@ impl Board {
 }
 
 /// # Safety
-/// The region must be mapped flash that nothing programs.
-unsafe fn nor(region: Region) -> MappedNor {
-    // SAFETY: the caller promises it; the mutable reference is given up for a shared one at once.
-    MappedNor::new(region.base, unsafe { memory(region) })
-}
-
-/// # Safety
-/// The OTP bank must be mapped flash that nothing programs.
-unsafe fn otp() -> MappedOtp {
-    let pointer = core::ptr::with_exposed_provenance(map::OTP.base as usize);
-    // SAFETY: the caller promises it; the bank is aligned to its erase block.
-    MappedOtp::new(unsafe { core::slice::from_raw_parts(pointer, map::OTP.size as usize / 4) })
+/// The region must be mapped flash that nothing programs, and `T` one of the types of integers.
+unsafe fn flash<T>(region: Region) -> &'static [T] {
+    let pointer = core::ptr::with_exposed_provenance(region.base as usize);
+    // SAFETY: the caller promises it; a region of flash is aligned to its erase block.
+    unsafe { core::slice::from_raw_parts(pointer, region.size as usize / size_of::<T>()) }
 }
