@@ -16,5 +16,5 @@ mod dice;
 mod report;
 mod select;
 
-pub use report::{Refused, refuse, say_refused};
+pub use report::{BOARD_NAME, Refused, refuse, say_refused};
 pub use select::{Entry, Memory, boot};

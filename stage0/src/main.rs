@@ -13,38 +13,45 @@ mod firmware {
     use boot_info::record::BootRecord;
     use fail_code::FailCode;
     use memory_map::qemu_virt::STAGE_CODE;
-    use stage0::{Memory, Refused, boot, refuse, say_refused};
+    use stage0::{BOARD_NAME, Entry, Memory, Refused, boot, refuse, say_refused};
 
     el3::tables!(board_qemu_virt::rom::level2());
     el3::entry!(main, fatal);
 
     fn main(reset_at: u64) -> ! {
-        let Some(mut board) = rom::Board::take() else { el3::fatal(FailCode::Panic.number()) };
-        let mut record = BootRecord::default();
-        let mut memory =
-            Memory { run: board.run, code: STAGE_CODE, boot_info: board.boot_info, secrets: board.secrets };
+        let (mut record, mut refused) = (BootRecord::default(), Refused::default());
         #[cfg(feature = "control-panic")]
         {
             record.slot = u8::try_from(reset_at).unwrap();
         }
-        let mut refused = Refused::default();
-        let flash = &mut board.flash;
-        let outcome = boot(&board.otp, flash, &mut memory, &Counter, reset_at, &mut record, &mut refused);
+        let outcome = look(reset_at, &mut record, &mut refused);
         el3::cores::forget();
-        say_refused(&mut board.console, &refused);
+        let (mut console, mut link) = consoles_of_last_resort();
+        say_refused(&mut console, &refused);
         match outcome {
-            Ok(entry) => board.enter_stage(entry.address, entry.confirmed),
+            Ok(entry) => rom::enter_stage(entry.address, entry.confirmed),
             Err(code) => {
-                refuse(&mut board.console, &mut board.link, &mut record, code);
+                refuse(&mut console, &mut link, &mut record, code);
                 el3::exit::stop()
             }
         }
     }
 
+    /// Looks for the stage. What knows where keys are has a frame of its own, which is dead once something is said.
+    #[inline(never)]
+    fn look(reset_at: u64, record: &mut BootRecord, refused: &mut Refused) -> Result<Entry, FailCode> {
+        let mut board = rom::Board::take().ok_or(FailCode::Panic)?;
+        let mut memory =
+            Memory { run: board.run, code: STAGE_CODE, boot_info: board.boot_info, secrets: board.secrets };
+        boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, record, refused)
+    }
+
     fn fatal(code: u16) -> ! {
         let (mut console, mut link) = consoles_of_last_resort();
         let code = FailCode::from_number(code).unwrap_or(FailCode::Panic);
-        refuse(&mut console, &mut link, &mut BootRecord::default(), code);
+        let mut record = BootRecord::default();
+        record.board.copy_from_slice(&BOARD_NAME);
+        refuse(&mut console, &mut link, &mut record, code);
         el3::exit::stop()
     }
 }

@@ -8,13 +8,12 @@ use fail_code::FailCode;
 use hal::{Clock, Otp, Storage};
 use lifecycle::{Fuses, Lifecycle};
 use memory_map::Region;
-use memory_map::qemu_virt::BOARD;
 use sealed_image::Opened;
 use store::Slot;
 use zeroize::Zeroize;
 
 use crate::dice::secret_page;
-use crate::report::Refused;
+use crate::report::{BOARD_NAME, Refused};
 
 /// Secure RAM that stage0 fills.
 pub struct Memory<'a> {
@@ -72,8 +71,6 @@ pub fn boot(
     let (info, secrets) = aside.0.split_at(BootInfo::SIZE);
     let before = Some((info, secrets, &mut confirmed));
     let second = look(otp, flash, memory, clock, &mut timeline, refused, before)?;
-    wipe_behind(memory.boot_info, BootInfo::SIZE);
-    wipe_behind(memory.secrets, SecretPage::SIZE);
     Ok(Entry { address: stage.entry, confirmed, _evidence: second.opened })
 }
 
@@ -103,9 +100,7 @@ fn look(
     before: Option<(&[u8], &[u8], &mut u64)>,
 ) -> Result<boot_select::Stage, FailCode> {
     timeline.record.counter_hz = clock.hz();
-    timeline.record.board = [0; _];
-    let board = timeline.record.board.iter_mut().zip(BOARD.as_bytes());
-    board.for_each(|(to, from)| *to = *from);
+    timeline.record.board = BOARD_NAME;
     timeline.record.lifecycle = Fuses::read_lifecycle(otp).map_or(0, Lifecycle::codeword);
     timeline.record.fallback_code = 0;
     let fuses = Fuses::read(otp);
@@ -128,6 +123,9 @@ fn look(
                 if !told {
                     return Err(FailCode::BootInfoInvalid);
                 }
+                // Before the comparison too: at a wrong address this alters the stage as well.
+                wipe_behind(memory.boot_info, BootInfo::SIZE);
+                wipe_behind(memory.secrets, SecretPage::SIZE);
                 if let Some((info, secrets, confirmed)) = before {
                     // What is in memory now is what the second look has opened and told: it has to be what the first one saw.
                     let same = BootInfo::confirms(memory.boot_info, info);

@@ -62,7 +62,7 @@ unsafe fn uart(region: Region) -> Uart {
 /// holds them: a line that is torn is better than none.
 ///
 /// They are second owners of registers that may have a first: only what [`el3::fatal`] enters calls this, once, and never
-/// returns to the first.
+/// returns to the first; and so does stage0 where it has nothing left to do, whose board has none.
 pub fn consoles_of_last_resort() -> (Uart, Uart) {
     // SAFETY: both are PL011s. Whoever owned them on this core does not run any more; another core can only mix its bytes
     // in, by single stores to a data register.

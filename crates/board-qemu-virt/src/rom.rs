@@ -1,12 +1,11 @@
 //! The board as stage0 sees it.
 
-use drivers::uart::Uart;
 use drivers::{MappedNor, MappedOtp};
 use el3::mmu::{Kind, Level2};
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
 
-use crate::{memory, take_once, uart};
+use crate::{memory, take_once};
 
 /// Where flash0 is mapped.
 const FLASH: usize = map::FLASH0.base as usize;
@@ -25,12 +24,8 @@ pub const fn level2() -> Level2 {
         .map(map::SECURE_RAM, Kind::Data)
 }
 
-/// What stage0 works with.
+/// What stage0 looks at and writes to. Whatever says something does not hold it: a fault in that must not find here where keys are.
 pub struct Board {
-    /// UART0.
-    pub console: Uart,
-    /// UART1.
-    pub link: Uart,
     /// The fuses.
     pub otp: MappedOtp,
     /// The part of flash0 that holds both boot slots and the state of closing.
@@ -51,8 +46,6 @@ impl Board {
             // initialised bytes and secure RAM was cleared. `take_once` makes each reference the only one.
             unsafe {
                 Self {
-                    console: uart(map::UART0),
-                    link: uart(map::UART1),
                     otp: MappedOtp::new(flash(map::OTP)),
                     flash: MappedNor::new(flash(STORED)),
                     run: memory(map::STAGE_RUN),
@@ -62,23 +55,24 @@ impl Board {
             }
         })
     }
+}
 
-    /// Wipes stage0 and enters the stage in [`run`](Self::run) at `entry`, an absolute address, which was found twice.
-    ///
-    /// The caller has the evidence that every byte there is what was signed, and that `entry` lies within it. An
-    /// address outside where stages run is fatal; two that differ are never entered.
-    pub fn enter_stage(self, entry: u64, confirmed: u64) -> ! {
-        /// `FailCode::LoadAddress`.
-        const LOAD_ADDRESS: u16 = 404;
-        if !map::STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
-            el3::fatal(LOAD_ADDRESS);
-        }
-        el3::cache::clean(self.run);
-        el3::cache::clean(self.boot_info);
-        el3::cache::clean(self.secrets);
-        // SAFETY: `entry` lies in the executable part of where stages run, which the caller has verified.
-        unsafe { el3::exit::enter_stage(entry, confirmed, map::BOOT_INFO.base) }
+/// Wipes stage0 and enters the stage that it has put into [`Board::run`] at `entry`, an absolute address, which was found twice.
+///
+/// The caller has the evidence that every byte there is what was signed, and that `entry` lies within it. An
+/// address outside where stages run is fatal; two that differ are never entered.
+pub fn enter_stage(entry: u64, confirmed: u64) -> ! {
+    /// `FailCode::LoadAddress`.
+    const LOAD_ADDRESS: u16 = 404;
+    if !map::STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
+        el3::fatal(LOAD_ADDRESS);
     }
+    for region in [map::STAGE_RUN, map::BOOT_INFO, map::HANDOFF_SECRETS] {
+        // SAFETY: it is mapped secure RAM, which was cleared; whoever holds a reference into it is not returned to.
+        el3::cache::clean(unsafe { memory(region) });
+    }
+    // SAFETY: `entry` lies in the executable part of where stages run, which the caller has verified.
+    unsafe { el3::exit::enter_stage(entry, confirmed, map::BOOT_INFO.base) }
 }
 
 /// # Safety

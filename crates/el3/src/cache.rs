@@ -11,6 +11,7 @@ pub(crate) fn clean_and_invalidate<T>(value: &T) {
 }
 
 /// Writes `bytes` back to memory, so that a core or a stage that runs with its caches off sees them.
+#[inline(never)]
 pub fn clean(bytes: &[u8]) {
     clean_range(bytes.as_ptr() as usize, bytes.len());
 }

@@ -130,8 +130,9 @@ fn perform(work: &(dyn Fn(usize) + Sync), core: usize) {
     forget();
 }
 
-/// Forgets what was done on the calling core: all of its stack below what is in use, and every register that a call may
-/// change. Keys that the compiler copied there are gone before anything else is done, or before the core waits.
+/// Forgets what was done on the calling core: all of its stack below what is in use, and every register but `x19` and the frame pointer, which
+/// are the compiler's. Keys that the compiler copied there are gone before anything else is done, or before the core waits, and so are the
+/// addresses of keys.
 pub fn forget() {
     let core = crate::core();
     // SAFETY: below the stack pointer nothing is live: code for this target has no red zone. Every register that is
@@ -148,13 +149,22 @@ pub fn forget() {
             stp xzr, xzr, [x10], #16
             b 2b
             3:
-            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18
+            .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,20,21,22,23,24,25,26,27,28
             mov x\\n, xzr
             .endr
             .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
             movi v\\n\\().2d, #0
             .endr",
             inout("x8") core => _,
+            out("x20") _,
+            out("x21") _,
+            out("x22") _,
+            out("x23") _,
+            out("x24") _,
+            out("x25") _,
+            out("x26") _,
+            out("x27") _,
+            out("x28") _,
             clobber_abi("C"),
         );
     }

@@ -9,17 +9,18 @@ use memory_map::qemu_virt::{SECURE_RAM, STAGE0_RAM};
 use crate::mmu;
 
 global_asm!(
-    "// Clears every general register but x0 and x8, and every vector register, and goes on at x8.
+    "// Clears every general register but x0 and x15, and every vector register, and goes on at x15. One wrong bit in that branch
+    // names another register, which is clear: x7, x11, x13 or x14, or none.
     .section .text.clear_registers, \"ax\"
     .global kiln_clear_registers
 kiln_clear_registers:
-    .irp n,1,2,3,4,5,6,7,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+    .irp n,1,2,3,4,5,6,7,8,9,10,11,12,13,14,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
     mov x\\n, xzr
     .endr
     .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     movi v\\n\\().2d, #0
     .endr
-    br x8"
+    br x15"
 );
 
 /// Enters the next stage at `entry` with the address of its `BootInfo` in x0, the MMU and data cache off, and
@@ -27,7 +28,8 @@ kiln_clear_registers:
 ///
 /// For stage0 only, which executes in place: it clears the RAM that holds its own stack. The caller has cleaned
 /// the stage and the handoff pages to memory. `confirmed` is the entry as it was found once more: where the two differ, which
-/// they do after a fault alone, it stops instead. They are compared last, when nothing is left but to clear registers.
+/// they do after a fault alone, it stops instead. They are compared last, when nothing is left but to clear registers. It stops too
+/// where it has not cleared just that RAM.
 ///
 /// # Safety
 /// `entry` must be the entry point of a stage that was verified where it lies, in mapped secure RAM.
@@ -44,11 +46,12 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             dc civac, x9
             add x9, x9, #64
             cmp x9, x10
+            ccmp x9, x12, #0b0010, lo
             b.lo 2b
+            cmp x9, x10
+            b.ne {stop}
             cmp x9, x12
-            mov x9, x13
-            mov x10, x12
-            b.ne 2b
+            b.ne {stop}
             dsb sy
             msr sctlr_el3, x11
             isb
@@ -56,23 +59,25 @@ pub unsafe fn enter_stage(entry: u64, confirmed: u64, boot_info: u64) -> ! {
             ic iallu
             dsb sy
             isb
-            cmp x8, x14
+            cmp x15, x14
             b.ne {stop}
-            mvn x8, x8
+            mvn x15, x15
             b kiln_clear_registers",
             in("x0") boot_info,
             // No address while RAM is cleared: a fault in the register of a store must not clear where the stage is entered.
-            in("x8") !entry,
+            in("x15") !entry,
             in("x9") STAGE0_RAM.base,
             in("x10") STAGE0_RAM.end(),
             in("x11") mmu::SCTLR_OFF,
-            // The same once more: a loop that a fault ended early is run again.
+            // The same once more: the loop ends at the first of both, and goes neither on to the stage where a fault moved one nor past
+            // what a fault made it leave out.
             in("x12") STAGE0_RAM.end(),
-            in("x13") STAGE0_RAM.base,
             in("x14") !confirmed,
-            // One wrong bit in a store above names x8, x11, x13 or one of these in place of x9: none of them holds an address of the stage or of
+            // One wrong bit in a store above names x11 or one of these in place of x9: none of them holds an address of the stage or of
             // its pages.
             in("x1") 0_u64,
+            in("x8") 0_u64,
+            in("x13") 0_u64,
             in("x25") 0_u64,
             stop = sym stop,
             options(noreturn),
@@ -140,7 +145,7 @@ pub unsafe fn stop_and_clear(dram: Region) -> ! {
             b.lo 6b
             dsb sy
             7: mov x0, xzr
-            adr x8, 8f
+            adr x15, 8f
             b kiln_clear_registers
             8: wfi
             b 8b",

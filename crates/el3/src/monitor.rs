@@ -307,8 +307,8 @@ pub fn off(core: usize) -> ! {
     unsafe {
         asm!(
             wipe_stack!(),
-            "adrp x8, {wait_until_on}
-            add x8, x8, :lo12:{wait_until_on}
+            "adrp x15, {wait_until_on}
+            add x15, x15, :lo12:{wait_until_on}
             b kiln_clear_registers",
             in("x0") core,
             in("x8") core,
@@ -369,9 +369,9 @@ pub fn enter(core: usize, start: Start, confirmed: u64) -> ! {
             cmp x5, x6
             b.ne {stop}
             mvn x0, x0
-            adr x8, 9f
+            adr x15, 9f
             b kiln_clear_registers
-            9: mov x8, xzr
+            9: mov x15, xzr
             mvn x0, x0
             eret
             dsb nsh

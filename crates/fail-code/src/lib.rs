@@ -81,15 +81,16 @@ impl FailCode {
 
     /// Returns the stable name, in kebab case.
     pub fn name(self) -> &'static str {
-        self.texts().0
+        self.name_and_cause().0
     }
 
     /// Returns the cause: one line without a full stop.
     pub fn cause(self) -> &'static str {
-        self.texts().1
+        self.name_and_cause().1
     }
 
-    fn texts(self) -> (&'static str, &'static str) {
+    /// Returns both, which takes no longer than one.
+    pub fn name_and_cause(self) -> (&'static str, &'static str) {
         for lines in Self::LINES {
             let mut rest = *lines;
             while let Some((line, after)) = cut(rest, b'\n') {

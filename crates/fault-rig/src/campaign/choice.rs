@@ -78,19 +78,15 @@ impl Scene<'_> {
         number: usize,
     ) -> Vec<Point> {
         let near = self.near(reference, share);
-        let mut points: Vec<Point> = near
-            .iter()
-            .map(|event| (*event, reference.trace[(event - reference.first) as usize]))
-            .flat_map(|(event, block)| (0..self.program.block(block)).map(move |into| (event, into)))
-            .map(|(event, into)| Point {
-                event,
-                into,
-                skip: MOST,
-                invert: true,
-                bits: share.bits_near,
-                looped: false,
-            })
-            .collect();
+        let unchecked = self.unchecked(reference);
+        let mut points = Vec::new();
+        for event in &near {
+            let block = reference.trace[(event - reference.first) as usize];
+            for into in 0..self.program.block(block) {
+                let bits = share.bits_near;
+                points.push(Point { event: *event, into, skip: MOST, invert: true, bits, looped: false });
+            }
+        }
         for (address, known) in self.executed(reference, share, false) {
             let owners = &owners[&address];
             let (alike, shared) = (&owners[&self.rank], owners.range(..self.rank).next().is_some());
@@ -99,6 +95,9 @@ impl Scene<'_> {
             let mut random = Random(share.seed ^ address);
             let before = alike.iter().position(|owner| *owner == number).expect("it executes this");
             let turn = (before + random.next() as usize) % alike.len();
+            if share.bits_last > 0 && turn == 0 && known.last.event > unchecked {
+                points.push(Point { skip: MOST, bits: share.bits_last, ..known.last });
+            }
             let (skipped, invert) = (turn < skipped, turn < share.inverted);
             let either = random.next() as usize % 2;
             let chosen = if shared { 1 } else { either };
@@ -113,9 +112,17 @@ impl Scene<'_> {
             let ends = ends.map(|(end, point)| Point { skip: skip(end), invert, ..point });
             points.extend(ends.filter(|point| !near.contains(&point.event)));
         }
-        points.sort_unstable_by_key(|point| (point.event, point.into));
+        // Of what was chosen twice, the one with more bits.
+        points.sort_unstable_by_key(|point| (point.event, point.into, point.bits));
         points.dedup_by_key(|point| (point.event, point.into));
         points
+    }
+
+    /// Returns the last event of the last check; behind all events where no other image boots.
+    fn unchecked(&self, reference: &Reference) -> u64 {
+        let checks = |block: &u64| self.checks.iter().any(|range| range.contains(block));
+        let last = reference.trace.iter().rposition(checks).filter(|_| reference.boots());
+        last.map_or(u64::MAX, |last| reference.first + last as u64)
     }
 
     /// Chooses instructions in the loops, each at some time that it runs.

@@ -120,6 +120,8 @@ impl Scene<'_> {
                                 Left::Rightly if same_said => "booted the good image",
                                 Left::Rightly => "booted the good image with other words",
                                 Left::Backwards => "booted the good image with times that run backwards",
+                                Left::Spoiled => "booted the good image with a handoff that it refuses",
+                                Left::Wiped => "executed wiped memory",
                                 Left::Wrongly(_) => "EXECUTED WHAT IS NOT ITS OWN",
                             };
                             if let Left::Wrongly(reason) = left {

@@ -45,6 +45,8 @@ pub struct Scene<'a> {
     pub pure: u64,
     /// The loops of cryptography: functions whose instructions are sampled.
     pub loops: &'a [Range<u64>],
+    /// The functions of the last check: behind its last run nothing is checked any more where another image boots.
+    pub checks: &'a [Range<u64>],
     /// How much runs here take, from 0: what a scene of a lower rank executes as well is shared.
     pub rank: usize,
     /// Of the instructions that no scene of a lower rank executes, one in so many has faults where nothing is decided; none for 0.
@@ -67,6 +69,10 @@ pub enum Left {
     Rightly,
     /// It boots what it may, and tells of times that run backwards: those are for reports alone.
     Backwards,
+    /// It boots what it may, which refuses what it is handed.
+    Spoiled,
+    /// It executes memory that was wiped: an undefined instruction.
+    Wiped,
     /// It must not have, for this reason.
     Wrongly(String),
 }
@@ -92,6 +98,8 @@ pub struct Share {
     pub bits: u64,
     /// The same where the scene is decided.
     pub bits_near: u64,
+    /// The same where nothing is checked any more, the last time that an instruction runs, in one scene of each rank; none for 0.
+    pub bits_last: u64,
     /// Of the scenes, how many have faults in the loops.
     pub looped_scenes: usize,
     /// Of the instructions in the loops, one in so many of each scene, at one of the times that it runs: skipped, inverted,

@@ -10,6 +10,7 @@ pub(crate) const OF_CONTROLS: Share = Share {
     places: 1,
     bits: u64::MAX,
     bits_near: u64::MAX,
+    bits_last: 0,
     looped_scenes: 0,
     loops: u64::MAX,
     from: 0,

@@ -34,6 +34,9 @@ pub(crate) const LOOPS: [&str; 17] = [
     "memset",
 ];
 
+/// What the last check consists of, in both stages: digests of what is in memory.
+pub(crate) const CHECK: &str = "sha2::";
+
 /// Where a run is compared with the one without a fault.
 const MARKS: [&str; 15] = [
     "es256_verify",
@@ -170,10 +173,23 @@ impl Stage0 {
         let executed = |what: &str| Left::Wrongly(format!("executed {address:#x}{what}"));
         let Some(good) = good else { return executed("") };
         let left = HandedOver::read(machine, good.entry);
+        let page = Region::new(HANDOFF_SECRETS.base, SecretPage::SIZE as u64);
+        let rest = Region::new(page.end(), HANDOFF_SECRETS.size - page.size);
+        let places = [STAGE0_RAM, BOOT_INFO, rest];
+        let in_memory = || places.into_iter().find_map(|place| bad.keys.lies_in(machine, place, &[]));
+        if let Some(key) = bad.keys.in_registers(machine).or_else(in_memory) {
+            return executed(&format!(" with the {key}"));
+        }
+        let spoiled = left.secrets != good.secrets;
+        if spoiled && let Some(key) = bad.keys.lies_in(machine, page, &bad.gets) {
+            return executed(&format!(" with the {key} on the page"));
+        }
+        if SECURE_RAM.contains(address, 4) && machine.instruction(address) == 0 {
+            return Left::Wiped;
+        }
         let placed = Region::new(STAGE_CODE.base, good.bytes.len() as u64);
         if !placed.contains(address, 4) {
-            let wiped = SECURE_RAM.contains(address, 4) && machine.instruction(address) == 0;
-            return if wiped { Left::Rightly } else { executed("") };
+            return executed("");
         }
         if left.bytes != good.bytes {
             return executed(" in what is not the good image");
@@ -181,28 +197,20 @@ impl Stage0 {
         if left.info.is_some() && left.info != good.info {
             return executed(&format!(", which is told {:x?}", left.info));
         }
-        let page = Region::new(HANDOFF_SECRETS.base, SecretPage::SIZE as u64);
-        if left.secrets != good.secrets {
-            if SecretPage::take(&mut left.secrets.clone()).is_some() {
-                return executed(" with other secrets or evidence");
-            }
-            if let Some(key) = bad.keys.lies_in(machine, page, &bad.gets) {
-                return executed(&format!(" with the {key} on the page"));
-            }
+        if spoiled && SecretPage::take(&mut left.secrets.clone()).is_some() {
+            return executed(" with other secrets or evidence");
         }
-        let rest = Region::new(page.end(), HANDOFF_SECRETS.size - page.size);
-        let places = [STAGE0_RAM, BOOT_INFO, rest];
-        let in_memory = || places.into_iter().find_map(|place| bad.keys.lies_in(machine, place, &[]));
-        match bad.keys.in_registers(machine).or_else(in_memory) {
-            Some(key) => executed(&format!(" with the {key}")),
-            None if left.backwards => Left::Backwards,
-            None => Left::Rightly,
+        match (spoiled || left.info.is_none(), left.backwards) {
+            (true, _) => Left::Spoiled,
+            (_, true) => Left::Backwards,
+            _ => Left::Rightly,
         }
     }
 
     /// Runs the faults over the bad images that are wanted.
     fn campaign(&self, bad: &[Bad], share: Share, wanted: fn(&str) -> bool) -> Tally {
         let loops = self.loops();
+        let checks = self.program.functions(|name| name.contains(CHECK));
         let marks = MARKS.map(|name| self.program.find(name));
         let makes: Vec<_> = bad.iter().map(|bad| || self.with(bad)).collect();
         let goods: Vec<_> = bad.iter().map(|bad| || self.with_good(bad)).collect();
@@ -227,6 +235,7 @@ impl Stage0 {
             marks: &marks,
             pure: self.multiplication(),
             loops: &loops,
+            checks: &checks,
             rank: bad.rank(),
             own: [1, 1, scaled(8, 1)][bad.rank()],
             shared: [1, scaled(64, 1), scaled(0, 1)][bad.rank()],
@@ -312,6 +321,7 @@ fn no_single_fault_boots_a_bad_image() {
         places: scaled(1, 3),
         bits: scaled(4096, 1024),
         bits_near: scaled(256, 64),
+        bits_last: scaled(64, 1),
         looped_scenes: scaled(4, 6),
         loops: 64,
         from: scenes::from(),

@@ -13,7 +13,7 @@ use release::{FlatImage, flatten_elf};
 use crate::bad_slots::{self, BadSlot};
 use crate::control::{OF_CONTROLS, assert_fell};
 use crate::scenes;
-use crate::stage0::{LOOPS, Stage0, said};
+use crate::stage0::{CHECK, LOOPS, Stage0, said};
 
 /// Where a run is compared with the one without a fault.
 const MARKS: [&str; 8] = [
@@ -96,6 +96,7 @@ impl Stage2 {
     fn campaign(&self, bad: &[BadSlot], share: Share, wanted: fn(&str) -> bool) -> Tally {
         let stage0 = Stage0::read("stage0");
         let loops = self.loops();
+        let checks = self.program.functions(|name| name.contains(CHECK));
         let marks = MARKS.map(|name| self.program.find(name));
         let started: Vec<_> = bad.iter().map(|bad| stage0.hand_over(&bad.otp, &bad.stage)).collect();
         let both = || bad.iter().zip(&started);
@@ -117,6 +118,7 @@ impl Stage2 {
             marks: &marks,
             pure: self.multiplication(),
             loops: &loops,
+            checks: &checks,
             rank: usize::from(bad.is_beside_good()),
             own: if bad.is_beside_good() { scaled(0, 1) } else { 1 },
             shared: scaled(0, 1),
@@ -220,6 +222,7 @@ fn no_single_fault_boots_a_bad_system() {
         places: scaled(1, 3),
         bits: scaled(8192, 1024),
         bits_near: scaled(512, 64),
+        bits_last: scaled(0, 16),
         looped_scenes: scaled(0, 2),
         loops: 64,
         from: scenes::from(),
