@@ -9,7 +9,8 @@ fn main() {
 
 #[cfg(target_os = "none")]
 mod firmware {
-    use board_qemu_virt::{Counter, consoles_of_last_resort, rom};
+    use board_qemu_virt::rom::{Board, WayOut};
+    use board_qemu_virt::{Counter, consoles_of_last_resort};
     use boot_info::record::BootRecord;
     use fail_code::FailCode;
     use memory_map::qemu_virt::STAGE_CODE;
@@ -24,26 +25,40 @@ mod firmware {
         {
             record.slot = u8::try_from(reset_at).unwrap();
         }
-        let outcome = look(reset_at, &mut record, &mut refused);
+        let mut out = None;
+        let outcome = look(reset_at, &mut record, &mut refused, &mut out);
         el3::cores::forget();
         let (mut console, mut link) = consoles_of_last_resort();
         say_refused(&mut console, &refused);
-        match outcome {
-            Ok(entry) => rom::enter_stage(entry.address, entry.confirmed),
-            Err(code) => {
-                refuse(&mut console, &mut link, &mut record, code);
-                el3::exit::stop()
+        let code = match (outcome, out) {
+            (Ok(entry), Some(out)) if entry.is_in(out.stage()).accepts() => {
+                out.enter_stage(entry.address, entry.confirmed)
             }
-        }
+            (Ok(_), _) => FailCode::LooksDiffer,
+            (Err(code), _) => code,
+        };
+        refuse(&mut console, &mut link, &mut record, code);
+        el3::exit::stop()
     }
 
     /// Looks for the stage. What knows where keys are has a frame of its own, which is dead once something is said.
     #[inline(never)]
-    fn look(reset_at: u64, record: &mut BootRecord, refused: &mut Refused) -> Result<Entry, FailCode> {
-        let mut board = rom::Board::take().ok_or(FailCode::Panic)?;
-        let mut memory =
-            Memory { run: board.run, code: STAGE_CODE, boot_info: board.boot_info, secrets: board.secrets };
-        boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, record, refused)
+    fn look(
+        reset_at: u64,
+        record: &mut BootRecord,
+        refused: &mut Refused,
+        out: &mut Option<WayOut>,
+    ) -> Result<Entry, FailCode> {
+        let mut board = Board::take().ok_or(FailCode::Panic)?;
+        let mut memory = Memory {
+            run: &mut *board.run,
+            code: STAGE_CODE,
+            boot_info: &mut *board.boot_info,
+            secrets: &mut *board.secrets,
+        };
+        let entry = boot(&board.otp, &mut board.flash, &mut memory, &Counter, reset_at, record, refused);
+        *out = Some(board.give_up());
+        entry
     }
 
     fn fatal(code: u16) -> ! {

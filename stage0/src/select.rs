@@ -1,6 +1,6 @@
 //! Reading the fuses, trying the slots, and preparing the handoff.
 
-use boot_crypto::Key;
+use boot_crypto::{Decision, Key};
 use boot_info::record::BootRecord;
 use boot_info::{BootInfo, ImageRecord, List, SecretPage, Stage, Step, Timeline};
 use boot_select::{BOOT_SLOTS, METADATA_ROOM, Selection, stage_key};
@@ -8,7 +8,6 @@ use fail_code::FailCode;
 use hal::{Clock, Otp, Storage};
 use lifecycle::{Fuses, Lifecycle};
 use memory_map::Region;
-use sealed_image::Opened;
 use store::Slot;
 use zeroize::Zeroize;
 
@@ -33,7 +32,15 @@ pub struct Entry {
     pub address: u64,
     /// The same, as the second look found it.
     pub confirmed: u64,
-    _evidence: Opened,
+    stage: boot_select::Stage,
+}
+
+impl Entry {
+    /// Tells whether `run`, which the stage was opened into, holds what was signed. This is the last check: whoever enters the stage makes it
+    /// when nothing else is left to do.
+    pub fn is_in(&self, run: &[u8]) -> Decision {
+        self.stage.is_in(run)
+    }
 }
 
 /// Finds the stage that this die may run, decrypts it in place and writes the handoff.
@@ -61,7 +68,7 @@ pub fn boot(
 
     if cfg!(feature = "control-one-look") {
         let only = look(otp, flash, memory, clock, &mut timeline, refused, None)?;
-        return Ok(Entry { address: only.entry, confirmed: only.entry, _evidence: only.opened });
+        return Ok(Entry { address: only.entry, confirmed: only.entry, stage: only });
     }
     let mut aside = Aside([0; BootInfo::SIZE + SecretPage::SIZE]);
     let (info, secrets) = aside.0.split_at_mut(BootInfo::SIZE);
@@ -71,7 +78,7 @@ pub fn boot(
     let (info, secrets) = aside.0.split_at(BootInfo::SIZE);
     let before = Some((info, secrets, &mut confirmed));
     let second = look(otp, flash, memory, clock, &mut timeline, refused, before)?;
-    Ok(Entry { address: stage.entry, confirmed, _evidence: second.opened })
+    Ok(Entry { address: stage.entry, confirmed, stage: second })
 }
 
 /// Wipes a page behind what is told: a fault can have left there what it copied to a wrong address, and nobody reads it.
@@ -127,10 +134,10 @@ fn look(
                 wipe_behind(memory.boot_info, BootInfo::SIZE);
                 wipe_behind(memory.secrets, SecretPage::SIZE);
                 if let Some((info, secrets, confirmed)) = before {
-                    // What is in memory now is what the second look has opened and told: it has to be what the first one saw.
+                    // What the second look has opened and told has to be what the first one saw. What is in memory is looked at last.
                     let same = BootInfo::confirms(memory.boot_info, info);
                     let same = same.and(SecretPage::confirms(memory.secrets, secrets));
-                    if !same.and(stage.is_in(memory.run)).accepts() {
+                    if !same.accepts() {
                         return Err(FailCode::LooksDiffer);
                     }
                     *confirmed = stage.entry;

@@ -87,6 +87,9 @@ fn boot(first: &Sight, second: &Sight, change: usize) -> (Result<u64, FailCode>,
     let entry = stage0::boot(&die(), &mut die(), &mut memory, &Still, 0, &mut record, &mut refused);
     let entry = entry.map(|entry| {
         assert_eq!(entry.address, entry.confirmed);
+        assert!(entry.is_in(&run).accepts(), "what is entered is in memory");
+        run[0] ^= 1;
+        assert!(!entry.is_in(&run).accepts(), "and nothing else is");
         let behind = [&info[BootInfo::SIZE..], &secrets[SecretPage::SIZE..]].concat();
         assert!(behind.iter().all(|byte| *byte == 0), "nothing is left behind what is told");
         entry.address

@@ -55,24 +55,40 @@ impl Board {
             }
         })
     }
+
+    /// Gives up everything but the way out.
+    pub fn give_up(self) -> WayOut {
+        WayOut(())
+    }
 }
 
-/// Wipes stage0 and enters the stage that it has put into [`Board::run`] at `entry`, an absolute address, which was found twice.
-///
-/// The caller has the evidence that every byte there is what was signed, and that `entry` lies within it. An
-/// address outside where stages run is fatal; two that differ are never entered.
-pub fn enter_stage(entry: u64, confirmed: u64) -> ! {
-    /// `FailCode::LoadAddress`.
-    const LOAD_ADDRESS: u16 = 404;
-    if !map::STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
-        el3::fatal(LOAD_ADDRESS);
+/// The way into the stage that lies in [`Board::run`], once nobody holds the board any more.
+pub struct WayOut(());
+
+impl WayOut {
+    /// Returns the memory of the stage, for a last look at it.
+    pub fn stage(&self) -> &[u8] {
+        // SAFETY: it is mapped secure RAM, which was cleared; the board, which held the only reference into it, was given up.
+        unsafe { memory(map::STAGE_RUN) }
     }
-    for region in [map::STAGE_RUN, map::BOOT_INFO, map::HANDOFF_SECRETS] {
-        // SAFETY: it is mapped secure RAM, which was cleared; whoever holds a reference into it is not returned to.
-        el3::cache::clean(unsafe { memory(region) });
+
+    /// Wipes stage0 and enters the stage at `entry`, an absolute address, which was found twice.
+    ///
+    /// The caller has the evidence that every byte there is what was signed, and that `entry` lies within it. An
+    /// address outside where stages run is fatal; two that differ are never entered.
+    pub fn enter_stage(self, entry: u64, confirmed: u64) -> ! {
+        /// `FailCode::LoadAddress`.
+        const LOAD_ADDRESS: u16 = 404;
+        if !map::STAGE_CODE.contains(entry, 4) || !entry.is_multiple_of(4) {
+            el3::fatal(LOAD_ADDRESS);
+        }
+        for region in [map::STAGE_RUN, map::BOOT_INFO, map::HANDOFF_SECRETS] {
+            // SAFETY: it is mapped secure RAM, which was cleared; the board, which held the only reference into it, was given up.
+            el3::cache::clean(unsafe { memory(region) });
+        }
+        // SAFETY: `entry` lies in the executable part of where stages run, which the caller has verified.
+        unsafe { el3::exit::enter_stage(entry, confirmed, map::BOOT_INFO.base) }
     }
-    // SAFETY: `entry` lies in the executable part of where stages run, which the caller has verified.
-    unsafe { el3::exit::enter_stage(entry, confirmed, map::BOOT_INFO.base) }
 }
 
 /// # Safety

@@ -109,7 +109,7 @@ fn first_stage(
     let named = Slot::TRIES.into_iter().zip(slots);
     let named = named.filter_map(|(slot, code)| Some((format!("boot slot {}", slot.name()), code?)));
     let entry = booted.map_err(|code| refused("stage0 boots nothing", code, named.collect()))?;
-    if entry.address != entry.confirmed {
+    if entry.address != entry.confirmed || !entry.is_in(&run).accepts() {
         return Err(refused("stage0 boots nothing", FailCode::LooksDiffer, Vec::new()));
     }
     BootInfo::read(&info.0)
