@@ -15,14 +15,14 @@ use fail_code::FailCode;
 use figures::Figure;
 use lifecycle::Lifecycle;
 use lifecycle::burn::finish_closing;
-use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B};
+use memory_map::qemu_virt::{BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING};
 use release::SiliconVendor;
 use release::audit::LeakScan;
 use sim::{Noise, Operation, Source, Tear};
 use stage1_provision::End;
 
 use crate::device::Device;
-use crate::judge::{closed, leaks, nothing_leaked};
+use crate::judge::{changed, closed, leaked_since, leaks, nothing_leaked};
 use crate::lot::{Lot, small_lot};
 use crate::stage0;
 use sim::authority::{Book, Desk};
@@ -42,9 +42,6 @@ const TRIES: u64 = 24;
 const POWER_ONS: usize = 40;
 /// As many power-ons are nothing to tell of.
 const FEW: usize = 8;
-/// States are compared by pages of this many bytes.
-const PAGE: usize = 4096;
-
 /// Whoever takes a device through its factory, and what he did.
 struct Run {
     lot: Rc<Lot>,
@@ -104,10 +101,11 @@ fn cut(before: &Device, operation: &Operation, tear: Tear, seed: u64) -> Cut {
 fn difference(a: &Device, b: &Device) -> Digest {
     let mut digest = Sha256::new();
     for (part, (a, b)) in (0_u8..).zip(a.storage().into_iter().zip(b.storage())) {
-        for (page, (_, b)) in (0_u32..).zip(a.chunks(PAGE).zip(b.chunks(PAGE))).filter(|(_, (a, b))| a != b) {
+        for pages in changed(a, b) {
             digest.update(&[part]);
-            digest.update(&page.to_le_bytes());
-            digest.update(b);
+            digest.update(&(pages.start as u64).to_le_bytes());
+            digest.update(&(pages.end as u64).to_le_bytes());
+            digest.update(&b[pages]);
         }
     }
     b.otp.0.contents().iter().for_each(|word| digest.update(&word.to_le_bytes()));
@@ -142,27 +140,44 @@ fn carry_on(device: &mut Device, desk: &Desk) -> Result<usize, String> {
     Err(last)
 }
 
+/// Looks for what must not be in the clear.
+struct Clear<'a> {
+    scan: LeakScan,
+    /// The device as it comes to the factory, in which nothing is.
+    origin: &'a Device,
+}
+
+impl<'a> Clear<'a> {
+    fn new(run: &'a Run) -> Self {
+        let scan = leaks(&run.lot, &[]);
+        nothing_leaked(&run.before, &scan);
+        Self { scan, origin: &run.before }
+    }
+
+    /// Looks at all that changed since.
+    fn of(&self, device: &Device) -> Result<(), String> {
+        let found = leaked_since(self.origin, device, &self.scan);
+        if found.is_empty() { Ok(()) } else { Err(format!("in the clear: {found:?}")) }
+    }
+}
+
 /// Carries on after a cut, and holds every promise against the device that comes of it. Returns how many power-ons it took.
-fn judge(cut: &mut Device, run: &Run, operation: usize, scan: Option<&LeakScan>) -> Result<usize, String> {
+fn judge(cut: &mut Device, run: &Run, operation: usize, clear: &Clear<'_>) -> Result<usize, String> {
     let desk = run.desk.with_book(run.book(operation));
     let known = desk.book();
-    if let Some(scan) = scan {
-        nothing_leaked(cut, scan);
-    }
+    clear.of(cut)?;
     let burned = cut.otp.0.contents().to_vec();
     let power_ons = carry_on(cut, &desk)?;
     // As stage2 does before it clears anything away.
     finish_closing(&mut cut.otp).map_err(|error| format!("stage2: {error:?}"))?;
     let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         closed(cut, &run.lot, desk.install());
-        if let Some(scan) = scan {
-            nothing_leaked(cut, scan);
-        }
     }));
     judged.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         format!("closed, but not as it should be: {}", text.unwrap_or_default())
     })?;
+    clear.of(cut)?;
     let book = desk.book();
     if book.tickets.len() != 1 || book.csrs.len() != 1 {
         return Err(format!("{} tickets, {} certificate requests", book.tickets.len(), book.csrs.len()));
@@ -270,13 +285,12 @@ fn first_run() -> Run {
 
 /// Cuts a run at those of its operations that no other worker has come to: `next` is the first of those.
 fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
-    let scan = leaks(&run.lot, &[]);
+    let clear = Clear::new(run);
     let mut done = Done::default();
     let mut device = run.before.copy();
     device.power.record();
     for (number, operation) in run.operations.iter().enumerate() {
         if next.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            nothing_leaked(&device, &scan);
             let mut seen = HashSet::new();
             let (mut seed, mut tries) = (0, 0);
             let one_bit = ONE_BIT.into_iter().flat_map(|tear| (0..BITS).map(move |seed| (tear, seed)));
@@ -296,8 +310,7 @@ fn cut_all(run: &Run, next: &AtomicUsize) -> Done {
                     continue;
                 }
                 tries = 0;
-                let scan = Some(&scan).filter(|_| (37 * number + seen.len()).is_multiple_of(128));
-                match judge(&mut left.device, run, number, scan) {
+                match judge(&mut left.device, run, number, &clear) {
                     Ok(power_ons) => done.took(power_ons),
                     Err(why) => done
                         .violations
@@ -336,13 +349,28 @@ fn a_device_that_has_lost_its_stage_is_seen() {
     }
 }
 
+/// The control: what is in the clear after a cut is seen, wherever it lies, and across the edge of what changed.
+#[test]
+fn plaintext_that_a_cut_leaves_is_seen() {
+    let run = first_run();
+    let clear = Clear::new(&run);
+    clear.of(&run.before).unwrap();
+    let plain = &run.lot.plaintexts[0].1[..64];
+    for at in [0, 100, 4096 - 1, 4096 - 32, 8192 - 64] {
+        let mut device = run.before.copy();
+        device.change_flash(BOOT_STAGING, |bytes| bytes[at..at + plain.len()].copy_from_slice(plain));
+        let found = clear.of(&device).unwrap_err();
+        assert!(found.starts_with("in the clear"), "at {at}: {found}");
+    }
+}
+
 /// First cuts of the second rig, in short and in long runs, and second cuts after each.
 const FIRST: [usize; 2] = [60, 2_000];
 const SECOND: usize = 10;
 
 /// Cuts at random operations, and again at random operations of the run that makes the first cut good.
 fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
-    let scan = leaks(&run.lot, &[]);
+    let clear = Clear::new(run);
     let mut done = Done::default();
     let mut seen = HashSet::new();
     let first_cuts = figures::scaled(FIRST[0], FIRST[1]);
@@ -382,8 +410,7 @@ fn cut_twice(run: &Run, worker: usize, workers: usize) -> Done {
             if !seen.insert((number, at, left.digest)) {
                 continue;
             }
-            let scan = Some(&scan).filter(|_| done.cuts % 128 == 0);
-            match judge(&mut left.device, &second, at, scan) {
+            match judge(&mut left.device, &second, at, &clear) {
                 Ok(power_ons) => done.took(power_ons),
                 Err(why) => {
                     done.violations.push(format!("{story}, then {tear:?} at {at}, seed {seed}: {why}"))

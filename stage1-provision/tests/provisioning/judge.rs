@@ -1,17 +1,22 @@
 //! What must be true of a device, closed or not.
 
+use std::ops::Range;
+
 use boot_crypto::{Digest, Key, device_root, die_secret, labels, storage_key};
 use boot_info::closing::ClosingState;
 use lifecycle::{FuseFacts, Fuses, Lifecycle};
 use memory_map::qemu_virt::{
     BOARD, BOOT_SLOT_A, BOOT_SLOT_B, BOOT_STAGING, CLOSING_STATE, OS_SLOT_A, OS_SLOT_B, SECRETS,
 };
-use release::audit::{LeakScan, Payload};
+use release::audit::{Finding, LeakScan, Payload};
 use release::{OpenedImage, inspect_slot, open_boot_slot, open_os_slot};
 use sealed_image::{Es256, HEADER_BYTES, Header, Kind, Policy, Root, UntrustedImage, VerifiedImage};
 
 use crate::device::Device;
 use crate::lot::Lot;
+
+/// Storages are compared by pages of this many bytes.
+const PAGE: usize = 4096;
 
 /// The keys that a closed device will have, from its burned seed.
 pub(crate) struct Keys {
@@ -47,6 +52,34 @@ pub(crate) fn nothing_leaked(device: &Device, scan: &LeakScan) {
     for bytes in device.storage() {
         assert_eq!(scan.scan(bytes), []);
     }
+}
+
+/// Says what of the lot is in the clear where the device differs from another, in which nothing is.
+pub(crate) fn leaked_since(before: &Device, device: &Device, scan: &LeakScan) -> Vec<Finding> {
+    let parts = before.storage().into_iter().zip(device.storage());
+    let found = parts.flat_map(|(before, after)| {
+        changed(before, after).into_iter().flat_map(|pages| {
+            // What lies across the edge of a page that did not change is found too.
+            let around = pages.start.saturating_sub(PAGE)..after.len().min(pages.end + PAGE);
+            scan.scan(&after[around])
+        })
+    });
+    found.collect()
+}
+
+/// Returns where two storages of one size differ: whole pages, as ranges of bytes that do not touch.
+pub(crate) fn changed(before: &[u8], after: &[u8]) -> Vec<Range<usize>> {
+    assert_eq!(before.len(), after.len());
+    let pages = before.chunks(PAGE).zip(after.chunks(PAGE)).enumerate();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for (page, (_, bytes)) in pages.filter(|(_, (before, after))| before != after) {
+        let (start, end) = (page * PAGE, page * PAGE + bytes.len());
+        match ranges.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => ranges.push(start..end),
+        }
+    }
+    ranges
 }
 
 /// Checks that the device is closed and boots what was ordered, and nothing else.
