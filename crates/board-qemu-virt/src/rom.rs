@@ -2,6 +2,7 @@
 
 use drivers::{MappedNor, MappedOtp};
 use el3::mmu::{Kind, Level2};
+use hal::{Otp, ReadError, Storage};
 use memory_map::qemu_virt as map;
 use memory_map::{MIB, Region};
 
@@ -24,12 +25,52 @@ pub const fn level2() -> Level2 {
         .map(map::SECURE_RAM, Kind::Data)
 }
 
+/// The fuses. Where they lie is no variable, which a fault could change for both looks.
+pub struct Fuses(());
+
+impl Fuses {
+    fn bank() -> MappedOtp {
+        // SAFETY: `level2` maps the bank read-only, and nothing programs it.
+        MappedOtp::new(unsafe { flash(map::OTP) })
+    }
+}
+
+impl Otp for Fuses {
+    fn words(&self) -> usize {
+        Self::bank().words()
+    }
+
+    fn read(&self, index: usize) -> Option<u32> {
+        Self::bank().read(index)
+    }
+}
+
+/// The part of flash0 that stage0 reads. Where it lies is no variable either.
+pub struct Stored(());
+
+impl Stored {
+    fn part() -> MappedNor<FLASH> {
+        // SAFETY: `level2` maps the region read-only, and nothing programs it.
+        MappedNor::new(unsafe { flash(STORED) })
+    }
+}
+
+impl Storage for Stored {
+    fn size(&self) -> u64 {
+        Self::part().size()
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        Self::part().read(offset, into)
+    }
+}
+
 /// What stage0 looks at and writes to. Whatever says something does not hold it: a fault in that must not find here where keys are.
 pub struct Board {
     /// The fuses.
-    pub otp: MappedOtp,
+    pub otp: Fuses,
     /// The part of flash0 that holds both boot slots and the state of closing.
-    pub flash: MappedNor<FLASH>,
+    pub flash: Stored,
     /// Where the next stage is decrypted to.
     pub run: &'static mut [u8],
     /// The page of the `BootInfo`.
@@ -42,12 +83,12 @@ impl Board {
     /// Takes the board; `None` the second time.
     pub fn take() -> Option<Self> {
         take_once().then(|| {
-            // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it); flash holds
-            // initialised bytes and secure RAM was cleared. `take_once` makes each reference the only one.
+            // SAFETY: the regions are mapped by `tables` and do not overlap (memory-map asserts it); secure RAM
+            // was cleared. `take_once` makes each reference the only one.
             unsafe {
                 Self {
-                    otp: MappedOtp::new(flash(map::OTP)),
-                    flash: MappedNor::new(flash(STORED)),
+                    otp: Fuses(()),
+                    flash: Stored(()),
                     run: memory(map::STAGE_RUN),
                     boot_info: memory(map::BOOT_INFO),
                     secrets: memory(map::HANDOFF_SECRETS),
