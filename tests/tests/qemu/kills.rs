@@ -16,6 +16,8 @@ use tests::{Die, Factory, chance};
 
 /// Kills that have to come in time: in short and in long runs.
 const KILLS: [usize; 2] = [40, 200];
+/// Lengths of the journal at which kills have to come at least.
+const LENGTHS: usize = 8;
 /// Kills of one die at most.
 const LIVES: usize = 3;
 /// The regions whose writes are chosen from: fuses, journal, closing state and the first image of each boot slot.
@@ -70,10 +72,14 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
     let way = factory.open(u32::MAX);
     let (mut dies, mut counted, mut late, mut chosen) = (0, [0, 0], 0, 0);
     let mut reached = std::collections::BTreeSet::new();
-    while counted.iter().sum::<usize>() < kills {
+    // On a busy machine random times come early: then it takes more of them.
+    while counted.iter().sum::<usize>() < kills || reached.len() < LENGTHS {
         let die = factory.die();
         dies += 1;
-        assert!(dies as usize <= 4 * kills, "of {dies} dies only {counted:?} were killed in time");
+        assert!(
+            dies as usize <= 4 * kills,
+            "of {dies} dies only {counted:?} were killed in time, at {reached:?} entries"
+        );
         for _ in 0..LIVES {
             let random = chance.next().is_multiple_of(2);
             let kill = if random {
@@ -104,7 +110,6 @@ fn whenever_the_emulator_is_killed_each_die_ends_closed_and_counted_once() {
         );
     }
     assert!(counted.iter().all(|counted| *counted >= kills / 8), "{counted:?} kills of either kind");
-    assert!(reached.len() >= 8, "kills came at {reached:?} entries only");
     let note = format!(
         "{} at writes, {} at random times, {late} too late to count; {dies} dies; journals of {} lengths",
         counted[0],
