@@ -130,8 +130,8 @@ fn perform(work: &(dyn Fn(usize) + Sync), core: usize) {
     forget();
 }
 
-/// Forgets what was done on the calling core: all of its stack below what is in use, and every register but `x19` and the frame pointer, which
-/// are the compiler's. Keys that the compiler copied there are gone before anything else is done, or before the core waits, and so are the
+/// Forgets what was done on the calling core: all of its stack below what is in use, and every register but `x19`, the frame pointer and the link
+/// register, which are the compiler's. Keys that the compiler copied there are gone before anything else is done, or before the core waits, and so are the
 /// addresses of keys.
 pub fn forget() {
     let core = crate::core();

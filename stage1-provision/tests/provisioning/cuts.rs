@@ -42,6 +42,7 @@ const TRIES: u64 = 24;
 const POWER_ONS: usize = 40;
 /// As many power-ons are nothing to tell of.
 const FEW: usize = 8;
+
 /// Whoever takes a device through its factory, and what he did.
 struct Run {
     lot: Rc<Lot>,
@@ -170,9 +171,8 @@ fn judge(cut: &mut Device, run: &Run, operation: usize, clear: &Clear<'_>) -> Re
     let power_ons = carry_on(cut, &desk)?;
     // As stage2 does before it clears anything away.
     finish_closing(&mut cut.otp).map_err(|error| format!("stage2: {error:?}"))?;
-    let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        closed(cut, &run.lot, desk.install());
-    }));
+    let judged =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| closed(cut, &run.lot, desk.install())));
     judged.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         format!("closed, but not as it should be: {}", text.unwrap_or_default())
